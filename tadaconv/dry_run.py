@@ -11,7 +11,8 @@ from tadaconv.data.memory import total_bytes
 from tadaconv.data.prefetch import DEPTH
 from tadaconv.errors import UserError
 from tadaconv.measure import count
-from tadaconv.models import build, takes_clips
+from tadaconv.models import Host, build, takes_clips
+from tadaconv.models.localizing import build_model
 from tadaconv.models.pretrained import load_checked, read_weights
 from tadaconv.spec import Backbone, Experiment, Folder, Temporal
 from tadaconv.text import plural
@@ -37,13 +38,21 @@ def dry_run(experiment: Experiment) -> None:
         shapes = _shapes_of_weights(backbone.weights, backbone.weights_fingerprint)
         with torch.device("meta"):
             load_checked(build(backbone.but(weights="", weights_fingerprint=""), None, 2), shapes)
-    for size in sorted({data.size, data.eval_side}):
-        require_fit(backbone, experiment.temporal, (3, data.num_frames, size, size))
+    for shape in data.shapes:
+        with torch.device("meta"), torch.no_grad():
+            network = _bare(experiment).eval()
+            with takes_clips(backbone.name, shape):
+                network(torch.empty(1, *shape))
     require_usable_clips(data)
     require_batches(experiment)
 
 
-def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, int, int, int]) -> None:
+def _bare(experiment: Experiment) -> Host:
+    """The network of an experiment for two classes, without pretrained weights."""
+    return build_model(experiment.but(backbone__weights="", backbone__weights_fingerprint=""), [2])
+
+
+def require_fit(backbone: Backbone, temporal: Temporal, clip_CTHW: tuple[int, ...]) -> None:
     """Raise :class:`UserError` unless ``backbone`` with ``temporal`` plugged in can be built and takes such clips.
 
     Neither memory nor arithmetic is spent: the shape alone is passed through the network.
@@ -77,13 +86,12 @@ def worker_bytes(experiment: Experiment, device_type: str) -> int:
         experiment: with its clips resolved.
         device_type: ``cpu`` or ``cuda``.
     """
-    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    data, schedule = experiment.data, experiment.schedule
     num_bytes = _PROCESS_BYTES[device_type]
     if device_type == "cpu":
         with torch.device("meta"):
-            bare = backbone.but(weights="", weights_fingerprint="")
-            network = build(bare, experiment.temporal, 2, data.num_frames)
-        cost = count(network, (3, data.num_frames, data.size, data.size))
+            network = _bare(experiment)
+        cost = count(network, data.shapes[0])
         clips_at_once = schedule.norm_batch or schedule.batch_size
         num_bytes += 4 * (4 * cost.params + _TIMES_ACTIVATIONS * clips_at_once * cost.activations)
     if isinstance(data, Folder):
@@ -100,7 +108,7 @@ def require_batches(experiment: Experiment) -> None:
     value per channel there, and no variance. All rows of a table see the same batches, so none is given others; a row
     that takes one clip a batch is left as it is.
     """
-    backbone, data, schedule = experiment.backbone, experiment.data, experiment.schedule
+    data, schedule = experiment.data, experiment.schedule
     at_once = schedule.norm_batch or schedule.batch_size
     if at_once > 2 and isinstance(data, Folder):
         return  # two classes are two clips at least, and no batch of them has one
@@ -108,10 +116,9 @@ def require_batches(experiment: Experiment) -> None:
     if at_once > 1 and (num_train is None or smallest_batch(num_train, schedule.batch_size, schedule.norm_batch) > 1):
         return
     with torch.device("meta"), torch.no_grad():
-        bare = backbone.but(weights="", weights_fingerprint="")
-        network = build(bare, experiment.temporal, 2, data.num_frames).train()
+        network = _bare(experiment).train()
         try:
-            network(torch.empty(1, 3, data.num_frames, data.size, data.size))
+            network(torch.empty(1, *data.shapes[0]))
         except ValueError as error:
             clips = "" if num_train is None else f" of {plural(num_train, 'training clip')}"
             parts = f" and these into micro-batches of at most {schedule.norm_batch}" if schedule.norm_batch else ""

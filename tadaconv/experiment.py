@@ -16,16 +16,19 @@ from tadaconv.data.prefetch import num_cores, set_num_readers
 from tadaconv.environment import devices_of_cell, environment, resolve_device
 from tadaconv.errors import RunError
 from tadaconv.measure import Cost, by_stage, calibrations, count, inspected_clips, peak_memory_bytes, reset_peak_memory
-from tadaconv.models import Host, build
+from tadaconv.models import Host
+from tadaconv.models.localizing import build_model
 from tadaconv.nn.frames import channels_last
 from tadaconv.result import Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions, require_division
 from tadaconv.scores import HasClipNames, Scores, as_npz, clips_fingerprint
 from tadaconv.spec import Experiment
-from tadaconv.training import Evaluation, Fit, autocast, computing_as, evaluate
+from tadaconv.training import Evaluation, Fit, autocast, computing_as
 from tadaconv.training.checkpoint import save_weights, write_whole
+from tadaconv.training.localization import LocalizationEvaluation
 from tadaconv.training.rank_processes import run_on_ranks
 from tadaconv.training.ranks import ALONE, Ranks
+from tadaconv.training.task import task_of
 from tadaconv.weights import scores_beside, weights_beside
 
 __all__ = ["Progress", "Result", "build_model", "curve_source", "out_of_memory", "run"]
@@ -61,17 +64,6 @@ def fixed_threads(device: torch.device, beside_gpu: int | None = None) -> Genera
         torch.set_num_threads(before)
 
 
-def build_model(experiment: Experiment, num_classes: int) -> Host:
-    """The network of ``experiment``, its weights drawn from the experiment's seed.
-
-    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights. The global random
-    state is left as it was.
-    """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(experiment.seed)
-        return build(experiment.backbone, experiment.temporal, num_classes, experiment.data.num_frames)
-
-
 def out_of_memory(experiment: Experiment, place: torch.device) -> RunError:
     """The error of an experiment that takes more memory than ``place`` has: what takes it, and what would take less."""
     batch_size, norm_batch = experiment.schedule.batch_size, experiment.schedule.norm_batch
@@ -93,12 +85,6 @@ def curve_source(experiment: Experiment, source: Source, device: torch.device) -
     if not experiment.curve_has_fewer_views:
         return source
     return open_source(experiment.data.but(num_temporal_views=1, num_spatial_crops=1), device, sharing_with=source)
-
-
-def _clip_shape(source: Source) -> tuple[int, int, int, int]:
-    clips, _ = source.val_batch(torch.zeros(1, dtype=torch.int64))
-    channels, frames, height, width = clips.shape[2:]
-    return channels, frames, height, width
 
 
 def run(
@@ -168,8 +154,8 @@ def prepare(experiment: Experiment, device: torch.device) -> tuple[Source, Host,
     """The clips of an experiment, its network on ``device``, and what that costs a clip."""
     source = open_source(experiment.data, device)
     reset_peak_memory(device)
-    model = build_model(experiment, len(source.class_names))
-    cost = count(model, _clip_shape(source))
+    model = build_model(experiment, [len(head.class_names) for head in source.heads])
+    cost = count(model, experiment.data.shapes[-1])
     return source, channels_last(model.to(device)), cost
 
 
@@ -186,12 +172,32 @@ def _run(cell: CellToRun, device: torch.device, ranks: Ranks, report: Callable[[
         source.close()
 
 
-def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: Source, evaluation: Evaluation) -> None:
-    """Write the trained weights, and the class probabilities of the validation clips.
+def _leave_files(
+    checkpoint: Path,
+    experiment: Experiment,
+    model: Host,
+    source: Source,
+    evaluation: Evaluation | LocalizationEvaluation,
+) -> None:
+    """Write the trained weights, and, of recognition, the class probabilities of the validation clips.
 
     Hours of training are not lost because a disk has no room for them.
     """
-    scores = Scores(
+    writes: dict[str, Callable[[], None]] = {
+        "weights": lambda: save_weights(weights_beside(checkpoint), experiment.key, model)
+    }
+    if isinstance(evaluation, Evaluation):
+        scores = _scores(experiment, source, evaluation)
+        writes["class probabilities"] = lambda: write_whole(scores_beside(checkpoint), as_npz(scores))
+    for what, write in writes.items():
+        try:
+            write()
+        except RunError as error:
+            logging.getLogger("tadaconv").warning("the result is kept, but its %s are not: %s", what, error)
+
+
+def _scores(experiment: Experiment, source: Source, evaluation: Evaluation) -> Scores:
+    return Scores(
         cell=experiment.key,
         fingerprint=clips_fingerprint(experiment),
         clips=np.array(source.val_names if isinstance(source, HasClipNames) else [], dtype=np.str_),
@@ -200,15 +206,6 @@ def _leave_files(checkpoint: Path, experiment: Experiment, model: Host, source: 
         labels=evaluation.labels.numpy(),
         probabilities=evaluation.probabilities.numpy(),
     )
-    writes: dict[str, Callable[[], None]] = {
-        "weights": lambda: save_weights(weights_beside(checkpoint), experiment.key, model),
-        "class probabilities": lambda: write_whole(scores_beside(checkpoint), as_npz(scores)),
-    }
-    for what, write in writes.items():
-        try:
-            write()
-        except RunError as error:
-            logging.getLogger("tadaconv").warning("the result is kept, but its %s are not: %s", what, error)
 
 
 def _train(
@@ -231,16 +228,19 @@ def _train(
     def measure(source: Source, clips: torch.Tensor | None = None) -> float:
         nonlocal eval_seconds, last
         started = time.perf_counter()
-        last = evaluate(fit.network, source, schedule.batch_size, device, options.precision, ranks, clips)
+        last = task.evaluate(fit.network, source, schedule.batch_size, device, options.precision, ranks, clips)
         eval_seconds = time.perf_counter() - started
-        return last.top1
+        return last.score
 
     def inspect() -> dict[str, StageCalibration]:
+        if next(iter(model.sites()), None) is None:  # features have no backbone
+            return {}
         clips, _ = watched.val_batch(inspected_clips(source.num_val))
         with autocast(device, options.precision):
             return by_stage(calibrations(model, clips[:, 0]))
 
-    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, options, ranks)
+    task = task_of(experiment, model, source)
+    fit = Fit(model, source, schedule, experiment.seed, device, experiment.key, checkpoint, options, ranks, task)
     state = fit.run(lambda: measure(watched, of_curve), report, inspect if ranks.is_first else None)
     # resumed from a checkpoint that was written after the last step, or of fewer views or clips
     if last is None or watched is not source or of_curve is not None:
@@ -250,17 +250,7 @@ def _train(
     if checkpoint is not None and ranks.is_first:
         _leave_files(checkpoint, experiment, model, source, last)
     return Result(
-        score=last.top1,
-        top5=last.top5,
-        loss=last.loss,
-        per_head=last.per_head,
-        per_subset=last.per_subset,
-        per_class=last.per_class,
-        per_family=last.per_family,
-        classes=last.classes,
-        family_classes=last.family_classes,
-        confusion=last.confusion,
-        num_val=source.num_val,
+        **last.result_fields(),
         curve=state.curve,
         params=cost.params,
         macs=cost.macs,

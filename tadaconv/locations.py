@@ -11,7 +11,7 @@ from typing import Any
 
 from tadaconv.errors import UserError
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder
+from tadaconv.spec import Backbone, Experiment, Features, Folder
 from tadaconv.text import path_to_text, text_to_path
 from tadaconv.weights import resolve_weights
 
@@ -35,6 +35,12 @@ def resolve_data(regime: Regime, root: Path | None, cache: Path) -> Regime:
             cannot be used.
     """
     regime = regime.with_weights(resolve_weights)
+    if isinstance(regime.data, Features):
+        if root is None:
+            raise UserError("this regime needs features: add --data DIR, a folder of features and their annotations")
+        from tadaconv.data.feature_check import resolve_all
+
+        return regime.with_features(resolve_all(regime.data, root, cache))
     if not isinstance(regime.data, Folder):
         if root is not None:
             raise UserError("--data is for regimes on a folder of clips, such as 'folder'; this regime makes its own")
@@ -63,6 +69,14 @@ def as_planned(regime: Regime, planned: Iterable[Tree]) -> Regime:
     if isinstance(data, Folder):
         latest_first = (tree["data"] for tree in reversed(trees) if tree["data"]["kind"] == "folder")
         data = data.as_found(map(Folder.model_validate, latest_first))
+    if isinstance(data, Features):
+        found: dict[str, Features] = {}
+        for tree in trees:
+            if tree["data"]["kind"] == "features":
+                planned_on = Features.model_validate(tree["data"])
+                found[planned_on.folder] = data.but(folder=planned_on.folder).as_found([planned_on])
+        regime = regime.with_features(found.values())
+        data = regime.data
 
     def weighted(backbone: Backbone) -> Backbone:
         if backbone.weights_file is None:
@@ -80,6 +94,7 @@ def places_of(regime: Regime) -> dict[str, str]:
     places = {}
     if isinstance(regime.data, Folder):
         places[regime.data.fingerprint] = regime.data.index or regime.data.root
+    places.update({one.fingerprint: one.root for one in regime.feature_sets})
     return places | {
         host.weights_fingerprint: host.weights for host in regime.backbones if host.weights_file is not None
     }
@@ -94,7 +109,9 @@ def at_home(experiment: Experiment, places: Mapping[str, str], cache: Path) -> E
         cache: the folder of this machine's indices.
     """
     data, backbone = experiment.data, experiment.backbone
-    if isinstance(data, Folder) and data.index:
+    if isinstance(data, Features):
+        experiment = experiment.but(data__root=places.get(data.fingerprint, data.root))
+    elif isinstance(data, Folder) and data.index:
         experiment = experiment.but(data__index=path_to_text(_index(data, places, cache)))
     elif isinstance(data, Folder) and data.fingerprint in places:
         experiment = experiment.but(data__root=places[data.fingerprint])
@@ -114,8 +131,10 @@ def why_missing(experiment: Experiment, places: Mapping[str, str], cache: Path) 
     data, backbone = experiment.data, experiment.backbone
     if isinstance(data, Folder) and data.index and not _index(data, places, cache).is_dir():
         return f"the index of its clips is not here: share {data.index}, or copy it to {cache}"
-    if isinstance(data, Folder) and data.fingerprint not in places and not data.path.is_dir():
-        return f"its clips, {data.root}, are not on this machine"
+    is_named = isinstance(data, Folder | Features) and data.fingerprint not in places
+    if isinstance(data, Folder | Features) and is_named and not data.path.is_dir():
+        what = "features" if isinstance(data, Features) else "clips"
+        return f"its {what}, {data.root}, are not on this machine"
     weights = backbone.weights_file
     if weights is not None and backbone.weights_fingerprint not in places and not weights.is_file():
         return f"its weights, {weights}, are not on this machine"

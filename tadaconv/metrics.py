@@ -169,7 +169,22 @@ TOP1 = Metric(
 )
 """How many of a hundred validation clips have their class predicted."""
 
-METRICS: dict[str, Metric] = {TOP1.name: TOP1}
+MEAN_AVERAGE_PRECISION = Metric(
+    name="map",
+    label="mAP",
+    noun="mean average precision",
+    nouns="mean average precisions",
+    unit="%",
+    unit_of_differences="points",
+    higher_is_better=True,
+    low=0.0,
+    high=100.0,
+    difference_in_words="1 point",
+    adjective="precise",
+)
+"""Average precision of detected segments, mean over classes and thresholds of temporal IoU."""
+
+METRICS: dict[str, Metric] = {metric.name: metric for metric in (TOP1, MEAN_AVERAGE_PRECISION)}
 """Metrics by name."""
 
 

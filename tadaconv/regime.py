@@ -8,8 +8,21 @@ from pydantic import Field, field_validator, model_validator
 
 from tadaconv import discovery
 from tadaconv.command import command, given
-from tadaconv.errors import UserError
-from tadaconv.spec import Backbone, Data, Experiment, Folder, Schedule, Spec, Temporal
+from tadaconv.errors import UserError, unknown
+from tadaconv.spec import (
+    BMN,
+    Backbone,
+    Data,
+    Experiment,
+    Features,
+    Folder,
+    Localization,
+    Localizer,
+    Point,
+    Schedule,
+    Spec,
+    Temporal,
+)
 from tadaconv.text import plural
 
 
@@ -82,6 +95,15 @@ class Regime(Spec):
         {}, description="By the name of a backbone in a row, the one that is used in its place at this scale."
     )
 
+    localization: Localization | None = Field(
+        None, description="What finds segments, where the data are untrimmed; None: the class of a clip is recognized."
+    )
+    localizers: tuple[Localizer, ...] = Field(
+        (), description="Settings of the localizers that rows ask for by kind, other than that of localization."
+    )
+    feature_sets: tuple[Features, ...] = Field(
+        (), description="Filled in when features are found on a disk: one for each folder that rows ask for."
+    )
     recipes: tuple[Recipe, ...] = Field(
         (), description="What differs by backbone or frames; a cell is trained by the first recipe that takes it."
     )
@@ -106,7 +128,10 @@ class Regime(Spec):
 
         To fill in where clips and weights are is no change: :meth:`with_clips`, :meth:`with_weights`.
         """
-        is_other = any(name.partition("__")[0] in ("backbone", "data", "schedule", "recipes") for name in changes)
+        is_other = any(
+            name.partition("__")[0] in ("backbone", "data", "schedule", "recipes", "localization", "localizers")
+            for name in changes
+        )
         return super().but(**{**({"published": ()} if is_other else {}), **changes})
 
     def with_clips(self, data: Data) -> Self:
@@ -149,8 +174,33 @@ class Regime(Spec):
         own = Conditions(backbone=self.backbone, data=self.data, schedule=self.schedule)
         return own if recipe is None else own.but(**recipe.changes)
 
+    def with_features(self, found: Iterable[Features]) -> Self:
+        """The regime on the features that were found, a folder each, which is no change of it."""
+        sets = tuple(found)
+        return self.model_copy(update={"data": sets[0], "feature_sets": sets}) if sets else self
+
+    def _features(self, data: Features, folder: str) -> Features:
+        for one in self.feature_sets:
+            if one.folder == folder:
+                return one
+        if self.feature_sets:
+            raise unknown("folder of features", folder, [one.folder for one in self.feature_sets])
+        return data.but(folder=folder)
+
+    def _localization(self, kind: str | None) -> Localization | None:
+        if self.localization is None or kind in (None, self.localization.localizer.kind):
+            return self.localization
+        chosen = next((one for one in self.localizers if one.kind == kind), None)
+        return self.localization.but(localizer=chosen or {"point": Point, "bmn": BMN}[str(kind)]())
+
     def experiment(
-        self, temporal: Temporal, seed: int, backbone: str | None = None, num_frames: int | None = None
+        self,
+        temporal: Temporal,
+        seed: int,
+        backbone: str | None = None,
+        num_frames: int | None = None,
+        features: str | None = None,
+        localizer: str | None = None,
     ) -> Experiment:
         """The experiment of one cell: this regime with ``temporal`` plugged in, by its recipe, from ``seed``.
 
@@ -159,6 +209,11 @@ class Regime(Spec):
             seed: of the weights, the data order and the augmentation.
             backbone: the row's backbone, for which a stand-in may be used; None for the regime's own.
             num_frames: frames of a clip that the row asks for; None for the regime's own.
+            features: the folder of features that the row asks for; None for the regime's own.
+            localizer: the kind of localizer that the row asks for; None for the regime's own.
+
+        Raises:
+            UserError: the regime cannot take what the row asks for.
         """
         conditions = self._under(self.recipe(backbone, num_frames))
         host, data = conditions.backbone, conditions.data
@@ -166,7 +221,20 @@ class Regime(Spec):
             host = host.but(name=self.stand_ins.get(backbone, backbone))
         if num_frames is not None:
             data = data.but(num_frames=num_frames)
-        return Experiment(backbone=host, temporal=temporal, data=data, schedule=conditions.schedule, seed=seed)
+        if features is not None:
+            if not isinstance(data, Features):
+                raise UserError("the row asks for features on a disk, which are of regimes such as hacs")
+            data = self._features(data, features)
+        if localizer is not None and self.localization is None:
+            raise UserError("the row asks for a localizer, which is of regimes such as quick_localize")
+        return Experiment(
+            backbone=host,
+            temporal=temporal,
+            data=data,
+            schedule=conditions.schedule,
+            localization=self._localization(localizer),
+            seed=seed,
+        )
 
 
 def load_regime(name: str) -> Regime:
@@ -187,8 +255,8 @@ def run_command(name: str, what: str, regime_name: str, ran: Iterable[Experiment
         ran: experiments whose clips are taken, where the present call names none.
         options: as :func:`tadaconv.command.command` takes them.
     """
-    roots = [experiment.data.root for experiment in ran if isinstance(experiment.data, Folder)]
+    roots = [experiment.data.root for experiment in ran if isinstance(experiment.data, Folder | Features)]
     with suppress(UserError):  # a regime whose file is missing, such as one that was renamed
-        if roots or isinstance(load_regime(regime_name).data, Folder):
+        if roots or isinstance(load_regime(regime_name).data, Folder | Features):
             options = {"data": given("data") or (roots[-1] if roots and roots[-1] else "DIR"), **options}
     return command(name, what, **{"regime": regime_name, **options})

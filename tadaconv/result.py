@@ -58,6 +58,8 @@ class Scored(Record):
     @model_serializer(mode="wrap")
     def _write_top1(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         tree: dict[str, Any] = handler(self)
+        if tree.get("detection", ...) is None:  # of recognition, as it was always written
+            del tree["detection"]
         if tree.get("metric") != TOP1.name:
             return tree
         del tree["metric"]
@@ -118,6 +120,54 @@ class SubsetAccuracy(Record):
     per_head: dict[str, float]
 
 
+class DurationScores(Record):
+    """Recall of the true segments of some durations."""
+
+    shortest: float
+    """These are as long, in the unit of the data, or longer."""
+    longest: float | None
+    """And shorter than this; None without a limit."""
+    num_segments: int
+    recall: list[float]
+    """In percent, at each tIoU; empty where there are no segments."""
+
+
+class OrderBlind(Record):
+    """What a network that is blind to the order of frames reaches at most, in percent, see tadaconv.data.untrimmed."""
+
+    classes: list[str]
+    mean: float
+    low: float
+    """2.5 % of the ways in which ties can be broken are below."""
+    high: float
+
+
+class DetectionScores(Record):
+    """Detections in untrimmed videos against the true segments; average precision and recall in percent."""
+
+    tious: list[float]
+    """Thresholds of temporal IoU, ascending."""
+    by_tiou: list[float]
+    """Mean average precision at each threshold; the score is their mean."""
+    interval: tuple[float, float]
+    """95 % bootstrap interval of the score over validation videos, for this one network."""
+    by_head: dict[str, list[float]] = Field(default_factory=dict)
+    """The same by label, where segments have several, such as verb, noun and action; of action it is ``by_tiou``."""
+    by_class: dict[str, list[float]]
+    """Average precision of each class that has segments, at each threshold."""
+    average_recall: dict[int, float]
+    """Recall at so many detections a video on average, classes aside, mean over thresholds: AR@AN."""
+    recall_auc: float
+    """Area under average recall from 1 to 100 detections a video, in percent of 100."""
+    num_segments: int
+    """True segments of the validation videos."""
+    unit: str
+    """Of durations."""
+    by_duration: list[DurationScores]
+    order_blind: OrderBlind | None = None
+    """None where no classes differ by order alone."""
+
+
 class Result(Scored):
     """The outcome of one cell; accuracies in percent, times in seconds, costs in multiply-adds per clip."""
 
@@ -143,8 +193,10 @@ class Result(Scored):
     confusion: list[tuple[int, int, int]] = Field(default_factory=list)
     """Validation clips by class and predicted class, (class, predicted, clips), as indices into classes; pairs that do
     not occur are left out."""
+    detection: DetectionScores | None = None
+    """What is measured of localization; else None."""
     num_val: int
-    """Validation clips behind the accuracies."""
+    """Validation clips behind the accuracies, or videos behind detections."""
     curve: list[CurvePoint]
     params: int
     macs: int

@@ -91,7 +91,7 @@ class Spec(Record):
             raise UserError(describe(error)) from error
 
 
-_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder")
+_KINDS = ("tada", "rival", "synthetic", "untrimmed", "folder", "features", "point", "bmn")
 """Values of ``kind``, which pydantic names in the place of an error though no description has such a field."""
 
 
@@ -306,9 +306,9 @@ class Synthetic(Spec):
         return _without_neutral(self, write(self), ("families", "val_twins"))
 
     @property
-    def eval_side(self) -> int:
-        """Height and width of a clip in evaluation, in pixels."""
-        return self.size
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
 
 
 class Untrimmed(Spec):
@@ -350,9 +350,9 @@ class Untrimmed(Spec):
         return self.num_frames // self.window
 
     @property
-    def eval_side(self) -> int:
-        """Height and width of a clip in evaluation, in pixels."""
-        return self.size
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, self.size, self.size)]
 
 
 class Sampling(Spec):
@@ -384,7 +384,7 @@ def _require_pixels(side: int) -> int:
 
 PixelsOrZero = Annotated[int, AfterValidator(_require_pixels)]
 
-_PLACES: Final = ("root", "index", "split")
+_PLACES: Final = ("root", "index", "split", "folder", "annotations", "subsets")
 _RESOLVED: Final = ("root", "index", "fingerprint", "num_classes", "num_listed", "num_missing")
 """Fields of a folder of clips that are filled in when it is read from a disk."""
 
@@ -497,12 +497,185 @@ class Folder(Spec):
         return self.eval_size or self.size
 
     @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of a clip, (C, T, H, W): in training, and in evaluation if that is another."""
+        return [(3, self.num_frames, side, side) for side in dict.fromkeys((self.size, self.eval_side))]
+
+    @property
     def path(self) -> Path:
         """Where the clips are."""
         return text_to_path(self.root)
 
 
-Data = Annotated[Synthetic | Folder, Field(discriminator="kind")]
+class Features(Spec):
+    """Features of untrimmed videos on a disk, a file a video; see tadaconv.data.features.
+
+    Feature i sees frames around its centre, at ``(offset + i * stride) / fps`` seconds, and spans [i, i + 1] in steps.
+    Known sets: HACS by SlowFast 15 fps, windows of 32 frames: stride 8, offset 16; by TAda2D 30 fps, stride 16. EPIC by
+    SlowFast 30 fps, windows of 32: 16, 16; by TAda2D 60 fps, stride 8. THUMOS by I3D 30 fps, windows of 16: 4, 8.
+    """
+
+    METRIC: ClassVar = "map"
+
+    kind: Literal["features"] = "features"
+    root: str = ""
+    """Where features and annotations are: a path, as a file:// URL where it is not UTF-8. Not part of the cell key: the
+    fingerprint is."""
+    folder: str = ""
+    """The folder of the features under root; empty for root itself. Not part of the cell key: the fingerprint is."""
+    annotations: str = ""
+    """The annotations under root: a JSON file as of ActivityNet, HACS or THUMOS, or the folder of EPIC-KITCHENS-100's
+    tables; empty where root has one such file or folder. Not part of the cell key: the fingerprint is."""
+    subsets: tuple[str, str] = ("training", "validation")
+    """The subsets of the annotations that are trained and evaluated on; of EPIC-KITCHENS-100 train and validation. Not
+    part of the cell key: the fingerprint is."""
+    index: str = ""
+    """The file with what is known of the features' files. Not part of the cell key: the fingerprint is."""
+    fingerprint: str = ""
+    """Hash of the names, shapes and values of features, and of their annotations."""
+    num_channels: int = Field(0, ge=0)
+    """Numbers in a feature."""
+    num_classes: int = Field(0, ge=0)
+    """Number of classes, of all heads."""
+    num_listed: tuple[int, int] = (0, 0)
+    """Videos that the annotations list for training and for validation."""
+    num_missing: tuple[int, int] = (0, 0)
+    """Videos of those without features, and left out because that was accepted."""
+    fps: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Frames a second that stride and offset are counted in."""
+    stride: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Frames from one feature to the next."""
+    offset: float | None = Field(None, allow_inf_nan=False)
+    """The centre of what the first feature sees, in frames: half a window where the first window starts with the video;
+    where videos were padded so that features reach their ends, 0 or half a stride. No value fits all sets, so it is
+    given with fps and stride; all three may be left out where tada features wrote the features, whose manifest has
+    them."""
+    resize: bool = False
+    """Scale the features of every video to num_steps by linear interpolation over its whole duration, which is all that
+    is then asked of its time."""
+    features_per_step: int = Field(1, ge=1)
+    """Features in a row whose mean is a step."""
+    num_steps: int = Field(ge=1)
+    """Steps that a network sees at once. A longer video is cut into overlapping windows; a shorter one is padded."""
+    window_stride: int = Field(0, ge=0)
+    """Steps from one window of a video to the next; 0: half of num_steps."""
+    missing: Literal["refuse", "leave_out"] = "refuse"
+    """Videos without features: refuse them before anything trains, or leave them out."""
+
+    @model_validator(mode="after")
+    def _has_times(self) -> Self:
+        times = {"fps": self.fps, "stride": self.stride, "offset": self.offset}
+        given = [name for name, value in times.items() if value is not None]
+        if self.resize and (given or self.features_per_step > 1):
+            raise ValueError(
+                "resize spreads features over the duration; leave out fps, stride, offset and features_per_step"
+            )
+        if 0 < len(given) < 3:
+            lacking = ", ".join(name for name in times if name not in given)
+            raise ValueError(
+                f"{', '.join(given)} without {lacking}: give all three; offset is the centre of the first feature in "
+                "frames, which is half a window without padding"
+            )
+        if self.window_stride > self.num_steps:
+            raise ValueError(f"window_stride, {self.window_stride}, leaves gaps between windows of {self.num_steps}")
+        return self
+
+    def as_found(self, resolved: Iterable["Features"]) -> Self:
+        """With the fields that a disk gave the first of ``resolved`` of this folder; without one as it is."""
+        first = next((other for other in resolved if other.folder == self.folder), self)
+        names = [*_RESOLVED, "annotations", "num_channels"]
+        if self.fps is None:  # of the manifest
+            names += ["fps", "stride", "offset"]
+        return self.but(**{name: getattr(first, name) for name in names})
+
+    @property
+    def num_frames(self) -> int:
+        """What takes the place of a clip's frames: steps of a window."""
+        return self.num_steps
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The shape of a window, (C, T); of features that are not known yet, of one channel."""
+        return [(self.num_channels or 1, self.num_steps)]
+
+    @property
+    def path(self) -> Path:
+        """Where features and annotations are."""
+        return text_to_path(self.root)
+
+
+Data = Annotated[Synthetic | Untrimmed | Folder | Features, Field(discriminator="kind")]
+
+
+class Point(Spec):
+    """A single-stage localizer without anchors, see tadaconv.models.localizers.point."""
+
+    kind: Literal["point"] = "point"
+    width: int = Field(512, ge=1)
+    """Channels of its layers."""
+    levels: int = Field(6, ge=1)
+    """Levels of the pyramid; level l has every 2^l-th step."""
+
+
+class BMN(Spec):
+    """A boundary-matching network, see tadaconv.models.localizers.bmn."""
+
+    kind: Literal["bmn"] = "bmn"
+    max_duration: int = Field(0, ge=0)
+    """Steps of the longest proposal; 0: as many as a window has."""
+    num_samples: int = Field(32, ge=2)
+    """Features that are sampled of a proposal."""
+    widths: tuple[int, int, int] = (256, 512, 128)
+    """Channels of the features over time, of the map of proposals, and of its convolutions."""
+    groups: int = Field(4, ge=1)
+    """Groups of the convolutions over time."""
+    conventions: Literal["meaning", "authors"] = "meaning"
+    """Where labels and proposals of the authors' code are not what a step means: either."""
+    fusion: Literal["snippet", "video"] = "snippet"
+    """Classes are those of the steps of a proposal, or of the whole video."""
+    powers: tuple[float, float] = (1.0, 1.0)
+    """Exponents of a proposal's probability to match and of its estimated overlap, in its score."""
+    boundary_scores: bool = False
+    """Multiply the scores of start and end in."""
+
+
+Localizer = Annotated[Point | BMN, Field(discriminator="kind")]
+
+
+class Suppression(Spec):
+    """How detections of a class that overlap a better one are suppressed, see tadaconv.measure.detection."""
+
+    sigma: float = Field(0.5, gt=0)
+    """Soft-NMS: a score is multiplied by exp(-tIoU^exponent / sigma) for each better detection."""
+    exponent: float = Field(2.0, gt=0)
+    """Of tIoU."""
+    low: float = Field(0.0, ge=0, le=1)
+    """tIoU above which scores are lowered, by a better detection that is short."""
+    high: float = Field(0.0, ge=0, le=1)
+    """The same by one that is as long as the video; in between by its length."""
+    by_class: bool = True
+    """Whether detections of other classes are left alone; else segments are suppressed whatever their classes."""
+    most: int = Field(100, ge=1)
+    """Detections of a video that are kept, the best ones."""
+
+
+class Localization(Spec):
+    """What finds the segments of an untrimmed video from its features, and how it is evaluated."""
+
+    localizer: Localizer = Point()
+    suppression: Suppression = Suppression()
+    tious: tuple[float, ...] = Field((0.3, 0.4, 0.5, 0.6, 0.7), min_length=1)
+    """Temporal IoU from which a detection is right; the score is the mean over these thresholds."""
+    rule: Literal["official", "authors"] = "official"
+    """Of segments with several labels: official scores each label by all detections, as the challenge does; authors, as
+    the code of the paper's authors, drops those whose labels never occur together in the truth."""
+
+    @field_validator("tious")
+    @classmethod
+    def _thresholds(cls, tious: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < tiou <= 1 for tiou in tious) or list(tious) != sorted(set(tious)):
+            raise ValueError("tious are above 0, at most 1, and ascend")
+        return tious
 
 
 NUM_LAST_EVALUATED: Final = 10
@@ -583,8 +756,26 @@ class Experiment(Spec):
     temporal: Temporal = None
     data: Data
     schedule: Schedule
+    localization: Localization | None = None
+    """What finds segments; None: the network recognizes the class of a clip. Left out where it is None, as it was."""
     seed: int = Field(0, ge=0)
     """Seed of the weights, the data order and the augmentation."""
+
+    @model_validator(mode="after")
+    def _task_of_data(self) -> Self:
+        is_untrimmed = isinstance(self.data, Untrimmed | Features)
+        if is_untrimmed and self.localization is None:
+            raise ValueError("untrimmed clips have segments, so the regime needs localization=Localization(...)")
+        if not is_untrimmed and self.localization is not None:
+            raise ValueError("clips with a class have no segments; a regime with localization needs untrimmed data")
+        if isinstance(self.data, Features) and self.temporal is not None:
+            raise ValueError("features are made already, so no operator is plugged in; a row names features instead")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_ever(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without a localization where there is none, as it was always written."""
+        return _without_neutral(self, write(self), ("localization",))
 
     @property
     def metric(self) -> Metric:

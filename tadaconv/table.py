@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from inspect import cleandoc
 from pathlib import Path
+from typing import Literal
 
 from tadaconv import discovery
 from tadaconv.errors import UserError, unknown
 from tadaconv.execution.cells import Cell
+from tadaconv.metrics import TOP1
 from tadaconv.regime import Recipe, Regime, run_command
 from tadaconv.spec import Experiment, Rival, TAda, Temporal, errors_of
 from tadaconv.text import encodable
@@ -25,7 +27,8 @@ class PaperResult:
     ``top1`` is the number itself: in percent, or in the unit of whatever metric the table is evaluated by.
 
     Costs are compared at the digits they are printed with; a Decimal keeps a zero that the last of them is.
-    ``num_frames`` of an ensemble are those of all its networks together.
+    ``num_frames`` of an ensemble are those of all its networks together; of localization on features they are the steps
+    of a window. ``metric`` is what the number is of, see :mod:`tadaconv.metrics`.
     """
 
     top1: float
@@ -35,6 +38,7 @@ class PaperResult:
     views: str
     gmacs: float | Decimal | None = None
     params_m: float | Decimal | None = None
+    metric: str = TOP1.name
 
     @property
     def score(self) -> float:
@@ -58,6 +62,8 @@ class Row:
             names the stand-in for it.
         num_frames: frames of a clip in a table that compares them; None for the regime's.
         versus: name of the row that differences are taken to; None for the table's base, its own name for no row.
+        features: the folder of features that the row is on, in a table that compares features; None for the regime's.
+        localizer: the kind of localizer, in a table that compares them; None for the regime's.
         ensemble: names of two rows or more. Such a row is not trained and plugs nothing in: for each seed it is the
             accuracy of the mean of their class probabilities, clip by clip; see :mod:`tadaconv.scores`.
     """
@@ -69,6 +75,8 @@ class Row:
     num_frames: int | None = None
     versus: str | None = None
     ensemble: tuple[str, ...] = ()
+    features: str | None = None
+    localizer: Literal["point", "bmn"] | None = None
 
     def __post_init__(self) -> None:
         is_line = isinstance(self.name, str) and self.name.strip() and "\n" not in self.name
@@ -83,6 +91,8 @@ class Row:
                 "a whole number from 1 on, or None for the regime's",
             ),
             "versus": (_is_name(self.versus), "the name of a row, or None for the base"),
+            "features": (_is_name(self.features), "the name of a folder of features, or None for the regime's"),
+            "localizer": (self.localizer in (None, "point", "bmn"), "point, bmn, or None for the regime's"),
             "ensemble": (self._is_ensemble_of_names, "a tuple of the names of two rows or more"),
         }
         for field_name, (is_valid, words) in wanted.items():
@@ -110,7 +120,10 @@ class Row:
         if self.ensemble:
             raise UserError(f"row {self.name!r} is an ensemble, which is not trained; run its rows")
         with errors_of(f"row {self.name!r}"):
-            return Cell(self.name, regime.experiment(self.temporal, seed, self.backbone, self.num_frames))
+            experiment = regime.experiment(
+                self.temporal, seed, self.backbone, self.num_frames, self.features, self.localizer
+            )
+            return Cell(self.name, experiment)
 
 
 @dataclass(frozen=True)

@@ -329,7 +329,7 @@ WRONG_CALLS = {
     "report of an unknown row": (["report", "mini", "--regime", "small", "--row", "(1,2)"], "unknown row '(1,2)'; one"),
     "report of an ensemble's row": (
         ["report", "k400", "--regime", "small", "--row", "TAda2D, 8 + 16 frames"],
-        "has no network to inspect; inspect one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
+        "is an ensemble and has no network; name one of its rows: TAda2D, 8 frames, TAda2D, 16 frames",
     ),
     "report of all by a template": (["report", "--all", "--template", "mine"], "go with a name"),
     "seeds of a search": (["study", "stage_placement", "--seeds", "3"], "--seeds counts the new seeds of --confirm"),

@@ -123,14 +123,22 @@ def data_pack(
 @data_app.command("sample")
 def data_sample(
     layout: Annotated[
-        str, typer.Argument(metavar="LAYOUT", help="The layout of the data set to imitate, such as ssv2.")
+        str,
+        typer.Argument(
+            metavar="LAYOUT",
+            help="The layout of the data set to imitate, such as ssv2; hacs_features or epic_features.",
+        ),
     ],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or an empty folder.")],
     form: Annotated[
-        str, typer.Option(help="Form of the media, such as frames or videos.", show_default="the usual one")
+        str,
+        typer.Option(
+            help="Form of the media, such as frames or videos; of features npy, npz, csv or pt.",
+            show_default="the usual one",
+        ),
     ] = "",
 ) -> None:
-    """Write a small data set of moving digits in the layout of a real data set.
+    """Write a small data set of moving digits in the layout of a real data set, or made features with annotations.
 
     Example: tada data sample ssv2 my_ssv2
 

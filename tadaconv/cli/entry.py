@@ -75,7 +75,7 @@ def _run(arguments: list[str]) -> int:
         return complain(f"{error.filename}: {error.strerror}; change its permissions, or name another path", 2)
     if status == _INTERRUPTED:  # typer turns Ctrl-C into this status or into Abort, by version
         again = shlex.join(["tada", *arguments])
-        resumes = arguments[:1] in (["ablate"], ["study"], ["worker"]) or arguments[:2] in (
+        resumes = arguments[:1] in (["ablate"], ["study"], ["worker"], ["features"]) or arguments[:2] in (
             ["data", "check"], ["data", "pack"],
         )  # fmt: skip
         kept = "finished work is kept, resume with" if resumes else "start again with"

@@ -1,8 +1,7 @@
 """The command that reports what has been run."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +14,9 @@ from tadaconv.cli.running import (
     default_regime,
     load_named,
     print_line,
+    require_network,
     require_own_results,
+    trained_cell,
     write_report,
 )
 from tadaconv.command import command
@@ -25,10 +26,6 @@ from tadaconv.files import require_writable
 from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import ReportOptions, parse_parameters
 from tadaconv.table import LoadedTable
-from tadaconv.table_run import current_records, stored_design
-
-if TYPE_CHECKING:
-    from tadaconv.execution.cells import CellRecord
 
 
 @app.command()
@@ -114,10 +111,8 @@ def report(
             raise UserError(f"--row is for tables, and {name} is a study; name a table")
         require_options(options, "study")
     else:
-        if row is not None and (parts := loaded.table.row(row).ensemble):
-            raise UserError(
-                f"row {row!r} is an ensemble and has no network to inspect; inspect one of its rows: {', '.join(parts)}"
-            )
+        if row is not None:
+            require_network(loaded, row)
         require_options(options, "ablation" if row is None else "calibration")
     try:
         store = Store.open(location_of(storage, out), create=False)
@@ -139,13 +134,9 @@ def report(
     elif row is None:
         reporter.table(loaded, regime, resolved)
     else:
-        from tadaconv.execution.origins import study_with_results
         from tadaconv.reporting.calibration import calibration_report
 
-        study = study_with_results(loaded.name, regime, store)
-        records = current_records(loaded, resolved, study, store)
-        design = stored_design(study, store)
-        record = _cell_of(loaded, regime, records, row, seed, is_adaptive=design is not None and design.is_adaptive)
+        record = trained_cell(loaded, regime, row, seed, store)
         write_report(reporter.console, lambda: calibration_report(loaded, regime, record, out, wanted, options=options))
 
 
@@ -161,43 +152,6 @@ def _require_one_subject(
         raise UserError("--seed chooses a cell of a row to inspect; name the row with --row")
     if everything and (row is not None or options.template is not None or options.parameters):
         raise UserError("--all makes the reports that ship; --row, --template and --parameter go with a name")
-
-
-def _cell_of(
-    loaded: LoadedTable,
-    regime: str,
-    records: Sequence["CellRecord"],
-    row: str,
-    seed: int | None,
-    is_adaptive: bool,
-) -> "CellRecord":
-    """The record of a row's cell.
-
-    Args:
-        loaded: the table.
-        regime: what finds its regime.
-        records: its cells.
-        row: the name of a row.
-        seed: of the cell; None for the first that finished.
-        is_adaptive: whether results decide how many seeds the row gets, so that a call cannot ask for one.
-    """
-    of_row = {record.cell.experiment.seed: record for record in records if record.cell.label == row}
-    finished = sorted(seed for seed, record in of_row.items() if record.status == "finished")
-    chosen = finished[0] if seed is None and finished else seed
-    if chosen in finished:
-        return of_row[chosen]
-    if finished:
-        seeds = ", ".join(map(str, finished))
-        raise UserError(f"row {row!r} has no finished cell from seed {seed}; name one of these seeds: {seeds}")
-    raise UserError(
-        f"no cell of row {row!r} has finished; run it with: "
-        + loaded.command(
-            regime,
-            [record.cell.experiment for record in records],
-            rows=row,
-            seeds=None if is_adaptive else seed and seed + 1,
-        )
-    )
 
 
 def _report_all(reporter: Reporter) -> None:

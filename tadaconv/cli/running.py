@@ -101,6 +101,47 @@ def regime_with_clips(
     return default_regime(loaded, has_clips, lacks)
 
 
+def require_network(loaded: LoadedTable, row: str) -> None:
+    """Raise :class:`UserError` for a row that the table does not have, and for one without a network of its own."""
+    if parts := loaded.table.row(row).ensemble:
+        raise UserError(f"row {row!r} is an ensemble and has no network; name one of its rows: {', '.join(parts)}")
+
+
+def trained_cell(loaded: LoadedTable, regime: str, row: str, seed: int | None, store: "Store") -> "CellRecord":
+    """The record of a row's cell that has finished; raises :class:`UserError` without one.
+
+    Args:
+        loaded: the table.
+        regime: what finds its regime.
+        row: the name of a row.
+        seed: of the cell; None for the first that finished.
+        store: the storage.
+    """
+    from tadaconv.execution.origins import study_with_results
+
+    study = study_with_results(loaded.name, regime, store)
+    records = current_records(loaded, load_regime(regime), study, store)
+    of_row = {record.cell.experiment.seed: record for record in records if record.cell.label == row}
+    finished = sorted(seed for seed, record in of_row.items() if record.status == "finished")
+    chosen = finished[0] if seed is None and finished else seed
+    if chosen in finished:
+        return of_row[chosen]
+    if finished:
+        seeds = ", ".join(map(str, finished))
+        raise UserError(f"row {row!r} has no finished cell from seed {seed}; name one of these seeds: {seeds}")
+    design = stored_design(study, store)
+    is_adaptive = design is not None and design.is_adaptive  # results decide about seeds, so a call cannot ask for one
+    raise UserError(
+        f"no cell of row {row!r} has finished; run it with: "
+        + loaded.command(
+            regime,
+            [record.cell.experiment for record in records],
+            rows=row,
+            seeds=None if is_adaptive else seed and seed + 1,
+        )
+    )
+
+
 def print_unused_recipes(loaded: "LoadedTable | LoadedStudy", regime_name: str, regime: "Regime") -> None:
     """Print which recipes of the regime train no row of a table by what looks like a slip."""
     from tadaconv.catalogue import backbones

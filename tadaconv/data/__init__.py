@@ -8,7 +8,7 @@ from tadaconv.text import text_to_path
 if TYPE_CHECKING:
     import torch
 
-    from tadaconv.spec import Folder, Synthetic
+    from tadaconv.spec import Data
 
 __all__ = [
     "Head",
@@ -21,7 +21,7 @@ __all__ = [
 # A process that reads clips imports this package as well, and is to start at once: without torch and pydantic.
 
 
-def open_source(data: "Synthetic | Folder", device: "torch.device", sharing_with: Source | None = None) -> Source:
+def open_source(data: "Data", device: "torch.device", sharing_with: Source | None = None) -> Source:
     """The clips a spec describes; raises :class:`tadaconv.errors.UserError` for what cannot be read.
 
     ``sharing_with`` is a source of the same clips that is used alternately with this one; the same processes read the
@@ -32,18 +32,26 @@ def open_source(data: "Synthetic | Folder", device: "torch.device", sharing_with
         device: where batches are made.
         sharing_with: a source of the same clips; None for none.
     """
-    from tadaconv.spec import Synthetic
+    from tadaconv.spec import Features, Synthetic, Untrimmed
 
     if isinstance(data, Synthetic):
         from tadaconv.data.synthetic import SyntheticClips
 
         return SyntheticClips(data, device)
+    if isinstance(data, Untrimmed):
+        from tadaconv.data.untrimmed import UntrimmedClips
+
+        return UntrimmedClips(data, device)
+    if isinstance(data, Features):
+        from tadaconv.data.features import FeatureVideos
+
+        return FeatureVideos(data, device)
     from tadaconv.data.folder import FolderClips  # decoding is wanted only where clips are real
 
     return FolderClips(data, device, sharing_with=sharing_with if isinstance(sharing_with, FolderClips) else None)
 
 
-def require_usable_clips(data: "Synthetic | Folder") -> None:
+def require_usable_clips(data: "Data") -> None:
     """Raise :class:`tadaconv.errors.UserError` for clips of a folder that are known not to go with ``data``."""
     from tadaconv.spec import Folder
 
@@ -53,17 +61,21 @@ def require_usable_clips(data: "Synthetic | Folder") -> None:
         folder.require_usable_clips(data)
 
 
-def num_training_clips(data: "Synthetic | Folder") -> int | None:
+def num_training_clips(data: "Data") -> int | None:
     """How many clips an epoch has, without opening one; None for a folder that no ``--data`` has named yet.
 
     Raises :class:`tadaconv.errors.UserError` for a folder that is no longer there.
     """
-    from tadaconv.spec import Synthetic
+    from tadaconv.spec import Features, Synthetic, Untrimmed
 
-    if isinstance(data, Synthetic):
+    if isinstance(data, Synthetic | Untrimmed):
         return data.num_train
     if not data.root:
         return None
+    if isinstance(data, Features):
+        from tadaconv.data.feature_check import survey, training_windows
+
+        return sum(1 for _ in training_windows(survey(data)))
     if data.layout == "classes":
         from tadaconv.data.layouts.classes import read_class_folders
 

@@ -19,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tadaconv.data.decode import require_av
+from tadaconv.data.feature_sample import FEATURE_SAMPLES, new_folder, write_feature_sample
 from tadaconv.data.layouts import LAYOUTS
 from tadaconv.data.packing import JpegEncoder
-from tadaconv.errors import UserError, lookup, unknown
+from tadaconv.errors import lookup, unknown
 
 HEIGHT, WIDTH = 64, 80
 SECONDS = 2.0
@@ -107,28 +108,26 @@ def sample_clips(num_train: int = _NUM_TRAIN, num_val: int = _NUM_VAL) -> tuple[
 
 
 def write_sample(layout: str, root: Path, form: str = "") -> str:
-    """Write the sample of ``layout`` into ``root``, a new or an empty folder; returns a summary.
+    """Write the sample of ``layout``, or of features, into ``root``, a new or an empty folder; returns a summary.
 
     ``form`` is one of ``FORMS[layout]``, by default its first. Raises :class:`UserError` for a layout or a form that
     is not known, for a folder that is not empty or cannot be written, and without PyAV.
 
     Args:
-        layout: a name in :data:`FORMS`.
+        layout: a name in :data:`FORMS` or :data:`tadaconv.data.feature_sample.FEATURE_SAMPLES`.
         root: the folder that is written.
         form: how the layout is written; empty for the usual one.
     """
-    lookup("layout", layout, LAYOUTS)
+    if layout in FEATURE_SAMPLES:
+        return write_feature_sample(layout, root, form or "npy")
+    lookup("layout", layout, {**LAYOUTS, **FEATURE_SAMPLES})
     form = form or next(iter(FORMS[layout]))
     if form not in FORMS[layout]:
         raise unknown(f"form of {layout}", form, FORMS[layout])
     require_av()
     clips = sample_clips()
-    try:
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(f"{str(root)!r} exists and is not an empty folder; name a new one")
+    with new_folder(root):
         write_layout(layout, form, root, clips, DigitMedia())
-    except OSError as error:
-        raise UserError(f"cannot write into {str(root)!r}: {error.strerror}; name another folder") from error
     num_train = sum(clip.side == "train" for clip in clips)
     return f"{root}: {layout} as {form}, {num_train} training clips and {len(clips) - num_train} validation clips"
 

@@ -4,10 +4,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:  # a process that reads clips needs no torch
     from torch import Tensor
+
+    from tadaconv.data.segments import Segments
 
 
 class Head(NamedTuple):
@@ -45,7 +47,7 @@ class Source(ABC):
         return (Head("class", self.class_names),)
 
     @abstractmethod
-    def train_batch(self, indices: "Tensor", epoch: int, seed: int) -> "tuple[Tensor, Tensor]":
+    def train_batch(self, indices: "Tensor", epoch: int, seed: int) -> "tuple[Any, Any]":
         """Training clips, augmented by (seed, epoch, index).
 
         Args:
@@ -59,7 +61,7 @@ class Source(ABC):
         """
 
     @abstractmethod
-    def val_batch(self, indices: "Tensor") -> "tuple[Tensor, Tensor]":
+    def val_batch(self, indices: "Tensor") -> "tuple[Any, Any]":
         """Validation clips, all views of each: normalised (B, V, C, T, H, W) and int64 labels as in training."""
 
     def expect_train(
@@ -78,9 +80,58 @@ class Source(ABC):
         """Read ahead for the calls of :meth:`val_batch` to come, in their order, in place of those expected before."""
         del batches
 
+    def eval_batch(self, batch_size: int) -> int:
+        """Views that go through a network at once in evaluation, where training takes ``batch_size`` clips."""
+        return batch_size
+
     def close(self) -> None:
         """Stop reading ahead, and release what that took; the source can still be used."""
         return
+
+
+class Spread(NamedTuple):
+    """What chance alone makes of a score, in percent: its mean, and what 2.5 % of draws are below and above."""
+
+    mean: float
+    low: float
+    high: float
+
+
+class SegmentSource(Source):
+    """Untrimmed videos with the segments in them, in windows of steps that a network localizes in.
+
+    Targets are a list of :class:`tadaconv.data.segments.Segments`, in steps of the window, and inputs are clips, or
+    features with the number of steps of each: (B, C, T) and int64 (B,).
+    """
+
+    unit: str
+    """Of durations, such as frames or seconds."""
+    duration_edges: tuple[float, ...]
+    """Limits in this unit between short and long segments, for recall by duration."""
+    num_videos: int
+    """Validation videos."""
+    window_videos: "Tensor"
+    """Of which validation video each window is, int64 (num_val,)."""
+    window_starts: "Tensor"
+    """At which step of its video each window starts, (num_val,)."""
+    window_lengths: "Tensor"
+    """Steps of each window, int64 (num_val,)."""
+    video_lengths: "Tensor"
+    """Steps of each validation video, (num_videos,)."""
+    step_lengths: "Tensor"
+    """How long a step of each validation video is in the unit, float64 (num_videos,)."""
+
+    @property
+    def order_blind(self) -> tuple[tuple[str, ...], Spread] | None:
+        """Classes that only the order of frames tells apart, and how precise a network that is blind to it is at most.
+
+        Of the mean of their average precisions, at any tIoU. None where there are no such classes.
+        """
+        return None
+
+    @abstractmethod
+    def val_truth(self) -> "list[Segments]":
+        """The segments of each validation video, in steps of the video."""
 
 
 def classes_of_heads(heads: tuple[Head, ...]) -> tuple[str, ...]:

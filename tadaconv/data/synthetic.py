@@ -37,6 +37,8 @@ REVERSES = {
 }  # fmt: skip
 """By class, the one whose clips it has played backwards."""
 _NUM_DRAWS = 27
+_SMALL_PASS = 400_000
+"""Numbers in the clips of a forward pass, below which calling the layers takes longer than what they compute."""
 
 
 def class_names(data: Synthetic) -> tuple[str, ...]:
@@ -61,6 +63,10 @@ class SyntheticClips(DigitClips, Source):
         """New clips every epoch, (B, 3, T, S, S), and labels (B,); the seed of the run does not change the clips."""
         del seed
         return self._clips(indices.to(self.device) + epoch * self.num_train, val=False)
+
+    def eval_batch(self, batch_size: int) -> int:
+        """More than ``batch_size`` where clips are small: without gradients they take less memory than in training."""
+        return max(batch_size, _SMALL_PASS // (3 * self.data.num_frames * self.data.size**2))
 
     def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The validation clips, (B, 1, 3, T, S, S), and labels (B,)."""

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from tadaconv.data.digits import DigitClips, uniforms
 from tadaconv.data.segments import Segments
+from tadaconv.data.source import SegmentSource, Spread
 from tadaconv.spec import Untrimmed
 
 CLASSES = ("grows", "shrinks", "shows a 0")
@@ -35,6 +36,7 @@ _MOST_ACTIONS = 4
 _LENGTHS = range(2, 7)
 _LEAST_FREE = 2
 """Windows of the background that are left over besides those between actions, so that starts are any frames."""
+_EDGES = (4, 6)
 _TWINS = (SHRINKS, GROWS, ZERO)
 
 
@@ -61,7 +63,7 @@ class Actions(NamedTuple):
         return self._replace(labels=swapped, phases=(self.phases + sign * last) % window)
 
 
-class UntrimmedClips(DigitClips):
+class UntrimmedClips(DigitClips, SegmentSource):
     """The clips as a source, whose targets are segments; ``device`` is where they are made."""
 
     class_names = CLASSES
@@ -69,6 +71,12 @@ class UntrimmedClips(DigitClips):
     def __init__(self, data: Untrimmed, device: torch.device) -> None:
         super().__init__(data, device)
         self.data = data
+        self.families = {"order": (GROWS, SHRINKS), "frame": (ZERO,)}
+        self.unit, self.duration_edges = "frames", tuple(data.window * (edge - 0.5) for edge in _EDGES)
+        self.num_videos, self.window_videos = data.num_val, torch.arange(data.num_val)
+        self.window_starts, self.window_lengths = torch.zeros(data.num_val), torch.full((data.num_val,), data.num_steps)
+        self.video_lengths = self.window_lengths
+        self.step_lengths = torch.full((data.num_val,), float(data.window), dtype=torch.float64)
         # By number of actions, all lengths in windows that fit with a window between two, 0 in place of missing ones.
         fitting = [
             [(*lengths, *(0,) * (_MOST_ACTIONS - number)) for lengths in product(_LENGTHS, repeat=number)
@@ -109,8 +117,24 @@ class UntrimmedClips(DigitClips):
         is_twin_B1 = (indices % 2 == 1).unsqueeze(1)
         order = torch.where(is_twin_B1, order, torch.arange(order.shape[1], device=self.device))
         clips = clips.gather(2, order[:, None, :, None, None].expand_as(clips))
-        chosen = Actions(*(torch.where(is_twin_B1, twin, own) for own, twin in zip(actions, twins, strict=True)))
-        return clips.unsqueeze(1), self._segments(chosen)
+        return clips.unsqueeze(1), self._segments(self._twin_of_odd(indices, actions))
+
+    def _twin_of_odd(self, indices: Tensor, actions: Actions) -> Actions:
+        """The actions of validation clips: of the odd ones those of the twin."""
+        is_twin_B1 = (indices % 2 == 1).unsqueeze(1)
+        twins = actions.twins(self.data.window)
+        return Actions(*(torch.where(is_twin_B1, twin, own) for own, twin in zip(actions, twins, strict=True)))
+
+    @property
+    def order_blind(self) -> tuple[tuple[str, ...], Spread]:
+        """See :func:`order_blind_ceiling`."""
+        return CLASSES[:2], order_blind_ceiling(self.data)
+
+    def val_truth(self) -> list[Segments]:
+        """The segments of the validation clips."""
+        indices = torch.arange(self.num_val, device=self.device)
+        actions = self._actions(self._keys(indices // 2, val=True))
+        return self._segments(self._twin_of_odd(indices, actions))
 
     def _actions(self, keys: Tensor) -> Actions:
         u = uniforms(keys, 1 + 1 + 3 * _MOST_ACTIONS, stream=3)
@@ -174,21 +198,7 @@ class UntrimmedClips(DigitClips):
         return self._draw(keys, u, glyphs, sizes_BT, self._tilts(u).expand_as(sizes_BT)), numbers_BT
 
 
-class Ceiling(NamedTuple):
-    """The most that a network that is blind to order reaches, as average precision in percent.
-
-    Attributes:
-        mean: its expectation over how ties are broken.
-        low: below it are 2.5 % of the draws.
-        high: above it are 2.5 % of the draws.
-    """
-
-    mean: float
-    low: float
-    high: float
-
-
-def order_blind_ceiling(data: Untrimmed, num_draws: int = 1000) -> Ceiling:
+def order_blind_ceiling(data: Untrimmed, num_draws: int = 1000) -> Spread:
     """What a network that is blind to the order within windows reaches on ``grows`` and ``shrinks``, their mean.
 
     It says the same of both twins, so for every detection of ``grows`` that is right in one there is another that is
@@ -205,4 +215,4 @@ def order_blind_ceiling(data: Untrimmed, num_draws: int = 1000) -> Ceiling:
     envelope = precision.flip(1).cummax(1).values.flip(1)
     averages = 100 * (envelope * is_hit).sum(1).view(-1, 2).mean(1) / num_segments
     low, high = averages.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Ceiling(float(averages.mean()), low, high)
+    return Spread(float(averages.mean()), low, high)

@@ -1,8 +1,11 @@
-"""What a network costs, in multiply-adds, parameters and memory."""
+"""What a network costs, in multiply-adds, parameters and memory; and how good detections are."""
 
-from tadaconv.measure.calibration import LayerCalibration, by_stage, calibrations, inspected_clips, summarise
-from tadaconv.measure.cost import KINDS, Cost, count
-from tadaconv.measure.memory import peak_memory_bytes, reset_peak_memory
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tadaconv.measure.calibration import LayerCalibration, by_stage, calibrations, inspected_clips, summarise
+    from tadaconv.measure.cost import KINDS, Cost, count
+    from tadaconv.measure.memory import peak_memory_bytes, reset_peak_memory
 
 __all__ = [
     "KINDS",
@@ -16,3 +19,19 @@ __all__ = [
     "reset_peak_memory",
     "summarise",
 ]
+
+_HOMES = {
+    "calibration": ("LayerCalibration", "by_stage", "calibrations", "inspected_clips", "summarise"),
+    "cost": ("KINDS", "Cost", "count"),
+    "memory": ("peak_memory_bytes", "reset_peak_memory"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Names that need torch are imported when first used: detections are scored without waiting for it.
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"tadaconv.measure.{home}"), name)
+    raise AttributeError(f"module 'tadaconv.measure' has no attribute {name!r}")

@@ -43,8 +43,8 @@ class Cost(BaseModel):
     unit: str = "multiply-adds"
 
 
-def count(model: nn.Module, input_shape: tuple[int, int, int, int]) -> Cost:
-    """The cost of ``model`` on one clip of shape (C, T, H, W).
+def count(model: nn.Module, input_shape: tuple[int, ...]) -> Cost:
+    """The cost of ``model`` on one clip of shape (C, T, H, W), or on features (C, T).
 
     Nothing is computed: shapes alone go through the network, on whichever device its parameters are. A convolution
     calibrated by taps is computed as products of another shape; it counts as the convolution it is, O * I / groups *

@@ -99,7 +99,8 @@ class ConvNeXt(Host):
         self.stages = nn.Sequential(
             *(Stage(*sizes, layer_scale) for sizes in zip(befores, widths, depths, strict=True))
         )
-        self.head = nn.Sequential(
+        self.num_features = widths[3]
+        self.head: nn.Module = nn.Sequential(
             OrderedDict(
                 norm=nn.LayerNorm(widths[3], 1e-6), drop=nn.Dropout(dropout), fc=nn.Linear(widths[3], num_classes)
             )
@@ -121,6 +122,23 @@ class ConvNeXt(Host):
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes); raises :class:`UserError` where frames cannot be paired."""
+        scores: Tensor = self.head(self._last_stage(x_NCTHW).mean((2, 3, 4)))
+        return scores
+
+    def features(self, x_NCTHW: Tensor) -> Tensor:
+        """Features by frame, (N, C, T), or by pair of frames, T / 2, with the clip stem: before the head and its norm.
+
+        Their mean over time is what the head takes in ``forward``. Raises as ``forward``.
+        """
+        return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def drop_classifier(self) -> int:
+        """Remove the head with its norm; returns the channels of the last stage."""
+        self.head = nn.Identity()
+        return self.num_features
+
+    def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
+        """The output of the last stage, (N, C, T', H', W'); raises as :meth:`forward`."""
         num_frames = x_NCTHW.shape[2]
         if num_frames % self.temporal_stride:
             raise UserError(
@@ -128,9 +146,8 @@ class ConvNeXt(Host):
                 "divisible; give an even number of frames, or take the backbone without _clip"
             )
         x = x_NCTHW.contiguous(memory_format=torch.channels_last_3d)
-        x = self.stages(self.stem(x))
-        scores: Tensor = self.head(x.mean((2, 3, 4)))
-        return scores
+        y: Tensor = self.stages(self.stem(x))
+        return y
 
 
 _TINY, _SMALL, _BASE = (3, 3, 9, 3), (3, 3, 27, 3), (3, 3, 27, 3)

@@ -45,9 +45,27 @@ class Host(nn.Module, ABC):
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes)."""
 
+    def features(self, x_NCTHW: Tensor) -> Tensor:
+        """Features by frame, (N, C, T'): averaged over space, before dropout and classifier.
+
+        ``T'`` is T over the temporal stride of the network. Raises :class:`UserError` where a network has none.
+        """
+        del x_NCTHW
+        raise self._no_features()
+
+    def drop_classifier(self) -> int:
+        """Remove what :meth:`features` does not need; returns C. Raises as :meth:`features`."""
+        raise self._no_features()
+
+    def _no_features(self) -> UserError:
+        return UserError(
+            f"a {type(self).__name__} gives no features by frame; take a ResNet or a ConvNeXt of this package, such as "
+            "resnet50 or convnext_tiny_clip (tada list has all backbones)"
+        )
+
 
 @contextmanager
-def takes_clips(backbone: str, clip_CTHW: tuple[int, int, int, int]) -> Iterator[None]:
+def takes_clips(backbone: str, clip_CTHW: tuple[int, ...]) -> Iterator[None]:
     """Within it a network is run: :class:`UserError` where it cannot take clips of this shape."""
     try:
         yield

@@ -241,16 +241,29 @@ class ResNet(Pathway, Host):
     ) -> None:
         super().__init__(block, depths, **pathway)
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(self.num_features, num_classes)
+        self.fc: nn.Module = nn.Linear(self.num_features, num_classes)
         init_convolutions(self)
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """Class scores of each clip, (N, num_classes)."""
+        scores: Tensor = self.fc(self.dropout(self._last_stage(x_NCTHW).mean((2, 3, 4))))
+        return scores
+
+    def features(self, x_NCTHW: Tensor) -> Tensor:
+        """Features by frame, (N, C, T): their mean over time goes through dropout and classifier in ``forward``."""
+        return self._last_stage(x_NCTHW).mean((3, 4))
+
+    def drop_classifier(self) -> int:
+        """Remove the classifier; returns the channels of res5."""
+        self.fc = nn.Identity()
+        return self.num_features
+
+    def _last_stage(self, x_NCTHW: Tensor) -> Tensor:
+        """The output of res5, (N, C, T, H', W')."""
         x = self.stem(x_NCTHW)
         for stage in self.stages:
             x = stage(x)
-        scores: Tensor = self.fc(self.dropout(x.mean((2, 3, 4))))
-        return scores
+        return x
 
 
 def _tiny(num_classes: int, dropout: float, **pathway: Any) -> ResNet:

@@ -18,14 +18,15 @@ from tadaconv.data.prefetch import num_cores
 from tadaconv.environment import environment
 from tadaconv.experiment import curve_source, fixed_threads, out_of_memory, prepare
 from tadaconv.measure import Cost, peak_memory_bytes, reset_peak_memory
-from tadaconv.preview.reading import BatchesThere, FirstClips, Machine, Rates, Reading, Spread, measure_rates, reading
+from tadaconv.preview.reading import BatchesThere, Machine, Rates, Reading, Spread, measure_rates, reading
 from tadaconv.result import CurvePoint, Progress, Result, StageCalibration
 from tadaconv.run_options import RunOptions
-from tadaconv.spec import Experiment, Folder, Record, Synthetic, TAda
-from tadaconv.training import Fit, computing_as, evaluate
+from tadaconv.spec import Data, Experiment, Record, TAda
+from tadaconv.training import Fit, computing_as
 from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.fit import CHECKPOINT_SECONDS, TIMES_A_SAVE
 from tadaconv.training.micro_batches import MicroBatch
+from tadaconv.training.task import task_of
 
 BUDGET_SECONDS = 2.0
 """How long the steps of one experiment are timed, after the first."""
@@ -92,7 +93,7 @@ class Probe(Record):
         return run + min(checkpoints, run / TIMES_A_SAVE + self.checkpoint_seconds)
 
 
-MeasuredRates = dict[Synthetic | Folder, Rates]
+MeasuredRates = dict[Data, Rates]
 """How fast clips were read, by what a cell wants of them."""
 
 
@@ -182,7 +183,9 @@ def set_up(experiment: Experiment, device: torch.device, options: RunOptions | N
         options: how it is to run; None for the defaults.
     """
     source, model, cost = prepare(experiment, device)
-    return PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options), cost
+    task = task_of(experiment, model, source)
+    fit = PartOfFit(model, source, experiment.schedule, experiment.seed, device, options=options, task=task)
+    return fit, cost
 
 
 def _measure(
@@ -306,21 +309,20 @@ def _eval_seconds(fit: Fit, source: Source) -> list[float]:
     Where clips are read, only of computing.
     """
     num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
-    part: Source = FirstClips(source, num_clips)
+    first = torch.arange(num_clips)
     if not source.is_in_memory:
-        first = torch.arange(num_clips)
         source.expect_val([first])
-        part = BatchesThere(source, val=source.val_batch(first))
+        source = BatchesThere(source, val=source.val_batch(first))
     seconds = []
     for _ in range(1 + NUM_EVAL_BATCHES):
         started = time.perf_counter()
-        _evaluate(fit, part)
+        _evaluate(fit, source, first)
         seconds.append((time.perf_counter() - started) * source.num_val / num_clips)
     return seconds[1:]
 
 
-def _evaluate(fit: Fit, source: Source) -> None:
-    evaluate(fit.network, source, fit.schedule.batch_size, fit.device, fit.options.precision)
+def _evaluate(fit: Fit, source: Source, clips: torch.Tensor) -> None:
+    fit.task.evaluate(fit.network, source, fit.schedule.batch_size, fit.device, fit.options.precision, clips=clips)
 
 
 def _compile(fit: PartOfFit, sources: Sequence[Source]) -> None:
@@ -329,7 +331,7 @@ def _compile(fit: PartOfFit, sources: Sequence[Source]) -> None:
     for source in sources:
         at_once = max(1, fit.schedule.batch_size // source.num_views)
         for num_clips in {min(at_once, source.num_val), source.num_val % at_once} - {0}:
-            _evaluate(fit, FirstClips(source, num_clips))
+            _evaluate(fit, source, torch.arange(num_clips))
 
 
 def _checkpoint(fit: Fit) -> tuple[float, int]:

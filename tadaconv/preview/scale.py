@@ -8,10 +8,10 @@ import torch
 
 from tadaconv.models import Host, build
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Folder, Record, Temporal, errors_of
+from tadaconv.spec import Backbone, Experiment, Features, Folder, Record, Temporal, Untrimmed, errors_of
 from tadaconv.table import Row
 
-ClipShape = tuple[int, int, int, int]
+ClipShape = tuple[int, ...]
 """(C, T, H, W)"""
 
 
@@ -68,6 +68,12 @@ def scale_of(regime: Regime) -> Scale:
     """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes."""
     if isinstance(regime.data, Folder):
         num_classes = regime.data.num_classes or PAPER.num_classes
+    elif isinstance(regime.data, Features):
+        num_classes = regime.data.num_classes or 1
+    elif isinstance(regime.data, Untrimmed):
+        from tadaconv.data.untrimmed import CLASSES
+
+        num_classes = len(CLASSES)
     else:
         from tadaconv.data.synthetic import class_names
 
@@ -77,7 +83,7 @@ def scale_of(regime: Regime) -> Scale:
 
 def _scale_of(experiment: Experiment, num_classes: int) -> Scale:
     data = experiment.data
-    clip = (3, data.num_frames, data.eval_side, data.eval_side)
+    clip = data.shapes[-1]
     return Scale(backbone=experiment.backbone.name, num_classes=num_classes, clip=clip)
 
 

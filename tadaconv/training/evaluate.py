@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,17 @@ class Evaluation:
     )
     """(N, C) float16 on the CPU: each clip's class probabilities, averaged over its views, of one head after the other.
     """
+
+    @property
+    def score(self) -> float:
+        """Top-1."""
+        return self.top1
+
+    def result_fields(self) -> dict[str, Any]:
+        """The fields of a :class:`tadaconv.result.Result` that an evaluation gives."""
+        own = ("labels", "probabilities", "top1")
+        rest = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in own}
+        return {"score": self.top1, "num_val": len(self.labels), **rest}
 
 
 def _by_head(model: nn.Module, clips: Tensor, num_classes: Sequence[int] = ()) -> list[Tensor]:
@@ -75,7 +87,7 @@ def evaluate(
     ranks: Ranks = ALONE,
     clips: Tensor | None = None,
 ) -> Evaluation:
-    """Accuracy of ``model`` on the validation clips of ``source``, ``batch_size`` views at a time.
+    """Accuracy of ``model`` on the validation clips of ``source``, ``source.eval_batch(batch_size)`` views at a time.
 
     Top-5 counts the five likeliest classes, or all where there are fewer. With several heads a clip is correct where
     all its labels are; the accuracies of each head are given, too. Classes and families without a validation clip are
@@ -85,7 +97,7 @@ def evaluate(
     Args:
         model: left in the mode it is in.
         source: the clips.
-        batch_size: views at a time.
+        batch_size: clips of a training step.
         device: where the model is.
         precision: of the forward passes.
         ranks: which of the processes that evaluate together this is.
@@ -100,7 +112,7 @@ def evaluate(
     labels = torch.zeros(num_clips, len(num_classes), dtype=torch.int64, device=device)
     # The likeliest combinations of the classes of several heads alone: 97 verbs and 300 nouns have 29,100.
     joint = torch.zeros(num_clips, min(5, math.prod(num_classes)), dtype=torch.int64, device=device)
-    batches = ranks.own(torch.arange(num_clips).split(max(1, batch_size // source.num_views)))
+    batches = ranks.own(torch.arange(num_clips).split(max(1, source.eval_batch(batch_size) // source.num_views)))
     source.expect_val([chosen[indices] for indices in batches])
     for indices in batches:
         batch, batch_labels = source.val_batch(chosen[indices])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.data.source import Source
@@ -21,6 +20,7 @@ from tadaconv.training import checkpoint as checkpoints
 from tadaconv.training.computing import autocast, compiled
 from tadaconv.training.micro_batches import MicroBatch, RunningStatistics, cut, num_micro_batches, random_numbers_of
 from tadaconv.training.ranks import ALONE, Ranks
+from tadaconv.training.task import Recognition, Task
 
 CHECKPOINT_SECONDS = 30.0
 """A checkpoint is written at the end of an epoch, and when the last one is this old; but see ``TIMES_A_SAVE``."""
@@ -54,20 +54,6 @@ def learning_rate(schedule: Schedule, step: int, steps_per_epoch: int) -> float:
         return cosine(step)
     top = cosine(warmup) if from_start else schedule.lr
     return schedule.warmup_lr + (top - schedule.warmup_lr) * step / warmup
-
-
-def cross_entropy(scores: Tensor, labels: Tensor, num_classes: Sequence[int]) -> Tensor:
-    """The cross-entropy of a batch in nats; of several heads the sum of theirs.
-
-    Args:
-        scores: (B, sum of num_classes), the scores of one head after those of the other.
-        labels: int64, (B,), or (B, heads) of several.
-        num_classes: of each head.
-    """
-    if len(num_classes) == 1:
-        return F.cross_entropy(scores, labels)
-    by_head = scores.split(list(num_classes), 1)
-    return torch.stack([F.cross_entropy(of_head, labels[:, i]) for i, of_head in enumerate(by_head)]).sum()
 
 
 def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimizer:
@@ -146,6 +132,7 @@ class Fit:
         checkpoint: file of the state; None keeps none. Rank 0 writes it, and all ranks resume from it.
         options: its precision, and whether to compile; see :func:`tadaconv.training.computing.computing_as`.
         ranks: which of the processes that train the model together this is.
+        task: what it is trained for; None for the classes of the source.
 
     Attributes:
         network: what clips go through: the model, or its compiled form.
@@ -162,12 +149,13 @@ class Fit:
         checkpoint: Path | None = None,
         options: RunOptions | None = None,
         ranks: Ranks = ALONE,
+        task: Task | None = None,
     ) -> None:
         self.model, self.source, self.schedule, self.seed, self.device = model, source, schedule, seed, device
         self.identity, self.checkpoint, self.ranks = identity, checkpoint, ranks
         self.options = options or RunOptions()
         self.network = compiled(model) if self.options.compile else model
-        self.num_classes = [len(head.class_names) for head in source.heads]
+        self.task = task or Recognition([len(head.class_names) for head in source.heads])
         self.optimizer = make_optimizer(model, schedule)
         self.steps_per_epoch = steps_per_epoch(source.num_train, schedule.batch_size)
         self.num_steps = self.steps_per_epoch * schedule.epochs
@@ -333,10 +321,10 @@ class Fit:
 
     def _add_gradients(self, part: MicroBatch) -> Tensor:
         """Add the gradients of a micro-batch's part of the loss, and return that part, without its graph."""
-        clips, labels = self.source.train_batch(part.indices, part.epoch, self.seed)
+        inputs, targets = self.source.train_batch(part.indices, part.epoch, self.seed)
         with random_numbers_of(part, self.seed, self.state.step, self.device):
             with autocast(self.device, self.options.precision):
-                loss = cross_entropy(self.network(clips), labels, self.num_classes)
+                loss = self.task.loss(self.network, inputs, targets)
             loss.backward(torch.full_like(loss, part.share))
         return loss.detach() * part.share
 

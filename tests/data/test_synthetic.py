@@ -16,7 +16,9 @@ from tadaconv.data import digits, open_source, synthetic
 from tadaconv.data.digits import MEAN, STD, uniforms
 from tadaconv.data.synthetic import CLASSES, REVERSES, SyntheticClips, class_names
 from tadaconv.errors import UserError
-from tadaconv.spec import Synthetic
+from tadaconv.models import build
+from tadaconv.spec import Backbone, Synthetic, TAda
+from tadaconv.training import evaluate
 
 CPU = torch.device("cpu")
 FAMILIES = tuple(CLASSES)
@@ -427,3 +429,22 @@ def test_noise_has_its_standard_deviation_and_no_structure(noise: float) -> None
     neighbours = ((grey[:, 1:], grey[:, :-1]), (grey[..., 1:], grey[..., :-1]), (grey[1:], grey[:-1]))
     for x, y in neighbours:
         assert stats.pearsonr(x.ravel(), y.ravel()).pvalue > UNLIKELY
+
+
+def test_small_clips_are_evaluated_in_larger_batches_with_the_same_result() -> None:
+    source = SyntheticClips(Synthetic(num_frames=4, size=16, num_train=4, num_val=150, noise=0.05), CPU)
+    assert source.eval_batch(16) == 400_000 // (3 * 4 * 16 * 16) > 100
+    assert source.eval_batch(1000) == 1000
+    large = SyntheticClips(Synthetic(num_frames=8, size=112, num_train=4, num_val=4), CPU)
+    assert large.eval_batch(16) == 16
+
+    class InSmallBatches(SyntheticClips):
+        def eval_batch(self, batch_size: int) -> int:
+            return batch_size
+
+    torch.manual_seed(0)
+    model = build(Backbone(name="tiny"), TAda(), len(source.class_names))
+    ours = evaluate(model, source, 16, CPU)
+    expected = evaluate(model, InSmallBatches(source.data, CPU), 16, CPU)
+    torch.testing.assert_close(ours.probabilities, expected.probabilities, atol=2e-3, rtol=0)
+    assert ours.loss == pytest.approx(expected.loss, rel=1e-6)

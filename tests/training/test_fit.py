@@ -23,6 +23,7 @@ from tadaconv.result import CurvePoint, Progress
 from tadaconv.spec import Backbone, Schedule, TAda
 from tadaconv.training import Fit, State, checkpoint, evaluate, fit, learning_rate, smallest_batch
 from tadaconv.training.fit import epoch_order, make_optimizer, steps_per_epoch
+from tadaconv.training.task import cross_entropy
 
 CPU = torch.device("cpu")
 SGD = Schedule(epochs=3, batch_size=4, lr=0.1, warmup_epochs=0.5, clip_norm=0.5)
@@ -355,7 +356,7 @@ def test_the_loss_of_two_heads_is_the_sum_of_theirs_on_one_feature() -> None:
         for one, rows in ((verb, slice(0, 3)), (noun, slice(3, 8))):
             one.weight.copy_(both.weight[rows])
             one.bias.copy_(both.bias[rows])
-    found = fit.cross_entropy(both(feature), labels, (3, 5))
+    found = cross_entropy(both(feature), labels, (3, 5))
     expected = F.cross_entropy(verb(feature), labels[:, 0]) + F.cross_entropy(noun(feature), labels[:, 1])
     torch.testing.assert_close(found, expected)
     found.backward()
@@ -363,7 +364,7 @@ def test_the_loss_of_two_heads_is_the_sum_of_theirs_on_one_feature() -> None:
     assert both.weight.grad is not None
     torch.testing.assert_close(both.weight.grad, torch.cat([verb.weight.grad, noun.weight.grad]))
     one_head = F.cross_entropy(both(feature), labels[:, 0])
-    assert torch.equal(fit.cross_entropy(both(feature), labels[:, 0], (8,)), one_head)
+    assert torch.equal(cross_entropy(both(feature), labels[:, 0], (8,)), one_head)
 
 
 def test_two_labels_are_learnt_at_once() -> None:

@@ -20,7 +20,8 @@ _SIDES: dict[Side, str] = {
     "val": "EPIC_100_validation.csv",
     "test": "EPIC_100_test_timestamps.csv",
 }
-_CLASSES = {"verb": ("EPIC_100_verb_classes.csv", 97), "noun": ("EPIC_100_noun_classes.csv", 300)}
+CLASSES = {"verb": ("EPIC_100_verb_classes.csv", 97), "noun": ("EPIC_100_noun_classes.csv", 300)}
+"""By head, the table of its classes, and how many there are."""
 _TAILS = {"verb": "EPIC_100_tail_verbs.csv", "noun": "EPIC_100_tail_nouns.csv"}
 _UNSEEN = "EPIC_100_unseen_participant_ids_validation.csv"
 _NEEDED = ("narration_id", "video_id", "start_timestamp", "stop_timestamp", "start_frame", "stop_frame")
@@ -46,9 +47,9 @@ def _evidence(gathering: Gathering) -> str:
     return next((path for name in _SIDES.values() if (path := gathering.file(name))), "")
 
 
-def _class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
+def class_names(gathering: Gathering, head: str) -> tuple[str, ...]:
     """The classes of a head in the order of their numbers; empty, and a problem, without their table."""
-    name, usual = _CLASSES[head]
+    name, usual = CLASSES[head]
     path = gathering.file(name)
     if path is None:
         gathering.problem(".", f"no {name}; put it next to EPIC_100_train.csv")
@@ -71,7 +72,7 @@ def _column(gathering: Gathering, name: str, column: str, members: str) -> froze
 
 
 def _read(gathering: Gathering) -> Annotations:
-    heads = tuple((head, _class_names(gathering, head)) for head in _CLASSES)
+    heads = tuple((head, class_names(gathering, head)) for head in CLASSES)
     unseen = _column(gathering, _UNSEEN, "participant_id", "participants without training segments")
     tails = {head: _column(gathering, name, head, f"tail {head}s") for head, name in _TAILS.items()}
     if gathering.file("EPIC_train_action_labels.csv") and not _evidence(gathering):
@@ -148,7 +149,7 @@ def _labels(
         number = row[f"{head}_class"].strip()
         if not number.isdecimal() or int(number) >= len(names):
             if names:
-                reason = f"{head}_class {number!r} is not a class of {_CLASSES[head][0]}; segments: {{}}"
+                reason = f"{head}_class {number!r} is not a class of {CLASSES[head][0]}; segments: {{}}"
                 gathering.problem(path, reason, row["narration_id"])
             return None
         labels.append(int(number))

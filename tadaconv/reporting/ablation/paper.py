@@ -12,7 +12,7 @@ from tadaconv.text import plural
 MOST_MISSING: Final = 0.005
 """Largest fraction of listed validation clips that may be missing where a published number is compared with ours."""
 
-ASPECTS: Final = ("data", "backbone", "frames", "views", "recipe", "unsaid", "missing", "unlisted")
+ASPECTS: Final = ("data", "metric", "backbone", "frames", "views", "recipe", "unsaid", "missing", "unlisted")
 """In what a cell may be other than what the paper measured; see :func:`unlike_paper`."""
 
 
@@ -24,15 +24,22 @@ def clips_of(manifest: Manifest) -> list[Clips]:
 def views(data: Mapping[str, Any]) -> str:
     """How a cell is judged, in the words of published tables: ``2 clips x 3 crops of 256 px``."""
     clips, crops = data.get("num_temporal_views", 1), data.get("num_spatial_crops", 1)
+    if data["kind"] == "features":
+        return f"windows of {plural(data['num_steps'], 'step')}"
     side = data.get("eval_size") or data.get("size", 0)
     return f"{plural(clips, 'clip')} x {plural(crops, 'crop')} of {side} px"
+
+
+def num_frames_of(data: Mapping[str, Any]) -> int:
+    """The frames of a clip, or the steps of a window of features."""
+    return int(data["num_steps"] if data["kind"] == "features" else data["num_frames"])
 
 
 def unlike_paper(manifest: Manifest) -> dict[str, tuple[str, ...]]:
     """By row with a published number and a cell, in what the two are measured differently; may be empty.
 
-    Of ``ASPECTS``, in their order: *data*, *frames* and *views*; *backbone*, where one stands in for that of the row;
-    *recipe*, where it is ours; *unsaid*, where the regime does not state that it measures what the paper did;
+    Of ``ASPECTS``, in their order: *data*, *metric*, *frames* and *views*; *backbone*, where one stands in for that of
+    the row; *recipe*, where it is ours; *unsaid*, where the regime does not state that it measures what the paper did;
     *missing*, where more than ``MOST_MISSING`` of the listed validation clips are; *unlisted*, where no annotations
     list them.
     """
@@ -52,9 +59,9 @@ def _unlike_parts(row: ReportedRow, parts: Sequence[tuple[ReportedRow, CellOrigi
     assert row.paper is not None, "asked of rows with a published number"
     differs: set[str] = set()
     for part, cell in parts:
-        own = replace(row.paper, num_frames=cell.experiment["data"]["num_frames"])
+        own = replace(row.paper, num_frames=num_frames_of(cell.experiment["data"]))
         differs |= set(_unlike(part.model_copy(update={"paper": own}), cell))
-    if sum(cell.experiment["data"]["num_frames"] for _, cell in parts) != row.paper.num_frames:
+    if sum(num_frames_of(cell.experiment["data"]) for _, cell in parts) != row.paper.num_frames:
         differs.add("frames")
     return tuple(aspect for aspect in ASPECTS if aspect in differs)
 
@@ -62,12 +69,14 @@ def _unlike_parts(row: ReportedRow, parts: Sequence[tuple[ReportedRow, CellOrigi
 def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:
     assert row.paper is not None, "asked of rows with a published number"
     measured, data = row.measured_as, cell.experiment["data"]
-    is_synthetic = data["kind"] == "synthetic"
+    metric = "map" if cell.experiment.get("localization") else "top1"
+    is_synthetic = data["kind"] in ("synthetic", "untrimmed")
     validation = next((clips for clips in listed_clips(data) if clips.side == "validation"), None)
     differs = {
         "data": is_synthetic or (measured is not None and measured.data != row.paper.data),
         "backbone": row.backbone not in (None, cell.experiment["backbone"]["name"]),
-        "frames": data["num_frames"] != row.paper.num_frames,
+        "frames": num_frames_of(data) != row.paper.num_frames,
+        "metric": row.paper.metric != metric,
         "views": {views(data), views(data) if measured is None else measured.views} != {row.paper.views},
         "recipe": measured is None and row.recipe == "ours",
         "unsaid": measured is None and row.recipe != "ours" and not is_synthetic,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tadaconv import statistics as st
 from tadaconv.metrics import ROUNDING_ERROR, TOP1, Metric, metric_named
 from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
-from tadaconv.reporting.ablation.paper import unlike_paper
+from tadaconv.reporting.ablation.paper import num_frames_of, unlike_paper
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.sequential import Direction, Judgement, SeedDesign
 from tadaconv.spec import without_places
@@ -150,7 +150,7 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
     recipes: dict[str, dict[str, Any]] = {}
     for cell in manifest.cells:
         run_on["backbone"][cell.row] = cell.experiment["backbone"]["name"]
-        run_on["num_frames"][cell.row] = cell.experiment["data"]["num_frames"]
+        run_on["num_frames"][cell.row] = num_frames_of(cell.experiment["data"])
         recipes[cell.row] = _recipe(cell.experiment)
     names = dict.fromkeys(name for recipe in recipes.values() for name in recipe)
     apart = [name for name in names if len({str(recipe.get(name)) for recipe in recipes.values()}) > 1]
@@ -160,15 +160,22 @@ def differing(manifest: Manifest) -> dict[str, dict[str, str | int]]:
     return {aspect: by_row for aspect, by_row in run_on.items() if len(set(by_row.values())) > 1}
 
 
+_OF_FEATURES = ("fingerprint", "num_channels", "fps", "stride", "offset")
+
+
 def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
-    """How a cell is trained and evaluated, besides its backbone, frames and seed; neutral values may be left out."""
+    """How a cell is trained and evaluated, besides its backbone, frames and seed; neutral values may be left out.
+
+    Rows on different features have other values in ``_OF_FEATURES``, as others have other backbones.
+    """
     data, backbone = experiment["data"], experiment["backbone"]
     file = backbone.get("weights_fingerprint")
+    left_out = _OF_FEATURES if data["kind"] == "features" else ("num_frames",)
     return {
         **experiment["schedule"],
         "dropout": backbone["dropout"],
         "weights": backbone.get("weights") or (f"of file {file[:8]}" if file else "none"),
-        **{name: value for name, value in without_places(data).items() if name != "num_frames"},
+        **{name: value for name, value in without_places(data).items() if name not in left_out},
     }
 
 
@@ -309,7 +316,7 @@ def groups(manifest: Manifest) -> list[list[str]]:
     """
     ran_on = {
         cell.row: (
-            cell.experiment["backbone"]["name"], cell.experiment["data"]["num_frames"], str(_recipe(cell.experiment))
+            cell.experiment["backbone"]["name"], num_frames_of(cell.experiment["data"]), str(_recipe(cell.experiment))
         )
         for cell in manifest.cells
     }  # fmt: skip

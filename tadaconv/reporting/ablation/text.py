@@ -422,6 +422,7 @@ _UNLIKE = {
     "backbone": "another backbone",
     "frames": "another number of frames",
     "views": "other views",
+    "metric": "another metric",
     "recipe": "a recipe of ours",
     "unsaid": "the regime does not state that it measures what the paper did",
     "missing": f"more than {100 * MOST_MISSING:g} % of the listed validation clips are missing",

@@ -1,5 +1,6 @@
 """Inspects a trained cell: loads its weights and passes clips through; the only part that needs torch."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -46,8 +47,7 @@ def inspect_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out:
     precision: Precision = "float32" if precision_of(result.environment) == FLOAT32 else "auto"
     with fixed_threads(device), computing_as(RunOptions(precision=precision), device):
         source = open_source(experiment.data, device)
-        again = _command(loaded, regime_name, record, out="OTHER", storage=None)  # where it has no result yet
-        model = _load(record, weights_file(out, record.cell.key), len(source.class_names), again)
+        model = trained_network(loaded, regime_name, record, out, [len(source.class_names)])
         network, margin = channels_last(model.to(device)).eval(), _margin(experiment.temporal)
         return inspect_network(network, source, num_clips, margin, device, precision)
 
@@ -147,9 +147,20 @@ def _pictures(clip_CTHW: Tensor) -> Array:
     return pixels_THWC
 
 
-def _load(record: CellRecord, path: Path, num_classes: int, again: str) -> Host:
-    """The network of a cell with its trained weights; raises :class:`UserError` where ``path`` does not hold them."""
-    cell = record.cell
+def trained_network(
+    loaded: LoadedTable, regime_name: str, record: CellRecord, out: Path, num_classes: Sequence[int]
+) -> Host:
+    """The network of a cell with its trained weights; raises :class:`UserError` where there are none that fit.
+
+    Args:
+        loaded: the table of the cell.
+        regime_name: the regime, as the caller names it.
+        record: the cell.
+        out: the run folder, which keeps weights.
+        num_classes: of each label of its clips.
+    """
+    cell, path = record.cell, weights_file(out, record.cell.key)
+    again = _command(loaded, regime_name, record, out="OTHER", storage=None)  # where it has no result yet
     name = f"{cell.label!r}, seed {cell.experiment.seed}"
     # The weights it started from are overwritten; the file may be gone.
     model = build_model(cell.experiment.but(backbone__weights="", backbone__weights_fingerprint=""), num_classes)

@@ -88,7 +88,7 @@ def verdicts_caption(data: pd.DataFrame, metric: Metric, design: SeedDesign | No
     else:
         text += "There are no intervals, which take two seeds or more. "
     if design is not None:
-        text += f"The band is {smallest_in_words(design, metric)} around zero. "
+        text += f"The band reaches {smallest_in_words(design, metric)} to either side of zero. "
     return text.strip() + mixed_recipes(export, [*data["better"], *data["worse"]])
 
 
