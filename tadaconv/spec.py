@@ -322,7 +322,7 @@ class Untrimmed(Spec):
     kind: Literal["untrimmed"] = "untrimmed"
     num_frames: int = Field(128, ge=16)
     """Frames per clip, a multiple of window."""
-    size: int = Field(24, ge=16)
+    size: int = Field(16, ge=16)
     """Height and width of a frame in pixels."""
     window: int = Field(8, ge=2)
     """Frames that one step of the features spans; windows do not overlap."""
@@ -338,9 +338,9 @@ class Untrimmed(Spec):
 
     @model_validator(mode="after")
     def _whole_windows(self) -> Self:
-        if self.num_frames % self.window or self.num_frames < 2 * self.window:
+        if self.num_frames % self.window or self.num_frames < 4 * self.window:
             raise ValueError(
-                f"num_frames, {self.num_frames}, has to be a multiple of window, {self.window}, and twice it or more"
+                f"num_frames, {self.num_frames}, has to be a multiple of window, {self.window}, of 4 windows or more"
             )
         return self
 

@@ -34,6 +34,8 @@ CLASSES = ("grows", "shrinks", "shows a 0")
 GROWS, SHRINKS, ZERO = range(3)
 _MOST_ACTIONS = 4
 _LENGTHS = range(2, 7)
+_LEAST_FREE = 2
+"""Windows of the background that are left over besides those between actions, so that starts are any frames."""
 _EDGES = (4, 6)
 _TWINS = (SHRINKS, GROWS, ZERO)
 
@@ -78,7 +80,7 @@ class UntrimmedClips(DigitClips, SegmentSource):
         # By number of actions, all lengths in windows that fit with a window between two, 0 in place of missing ones.
         fitting = [
             [(*lengths, *(0,) * (_MOST_ACTIONS - number)) for lengths in product(_LENGTHS, repeat=number)
-             if sum(lengths) + number - 1 <= data.num_steps]
+             if sum(lengths) + number - 1 <= data.num_steps - _LEAST_FREE]
             for number in range(1, _MOST_ACTIONS + 1)
         ]  # fmt: skip
         fitting = [lengths for lengths in fitting if lengths]
@@ -187,7 +189,7 @@ class UntrimmedClips(DigitClips, SegmentSource):
         """The clips (B, 3, T, S, S) and which size each frame has, (B, T)."""
         u = uniforms(keys, 22, stream=0)
         numbers_BT = self._size_numbers(keys, actions)
-        small, large = 0.3 + 0.1 * u[:, 2:3], 0.8 + 0.15 * u[:, 3:4]
+        small, large = 0.25 + 0.1 * u[:, 2:3], 0.85 + 0.15 * u[:, 3:4]
         sizes_BT = small + (large - small) * numbers_BT / (self.data.window - 1)
         covering = self._covering(actions)
         shows_0 = (covering > 0) & (actions.labels.gather(1, (covering - 1).clamp(min=0)) == ZERO)
