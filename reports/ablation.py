@@ -55,6 +55,9 @@ figures.show(figures.differences(export), folder)
 figures.show(figures.accuracy_by_family(export), folder)
 
 # %%
+figures.show(figures.precision_by_class(export), folder)
+
+# %%
 figures.show(figures.accuracy_by_macs(export), folder)
 
 # %%
@@ -68,6 +71,9 @@ figures.show(figures.gain_by_class(export), folder)
 
 # %%
 figures.show(figures.confusion(export), folder)
+
+# %%
+figures.show(figures.detection_scores(export), folder)
 
 # %%
 figures.show(figures.learning_curves(export), folder)

@@ -35,6 +35,8 @@ class Metric:
         adjective: of a network that has more of it, such as *accurate*; empty for *good*.
         of_classes: whether it counts correct predictions among classes. Only then are there top-5, accuracies by class
             and family, confusion, and Wilson's interval over the validation clips.
+        of_segments: whether it rates segments detected in videos. Only then are there average precision by class and
+            threshold, recall, and a bootstrap interval over the validation videos.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Metric:
     difference_in_words: str
     adjective: str = ""
     of_classes: bool = False
+    of_segments: bool = False
 
     @property
     def sign(self) -> int:
@@ -61,6 +64,11 @@ class Metric:
     def direction(self) -> Literal["maximize", "minimize"]:
         """As Optuna calls it."""
         return "maximize" if self.higher_is_better else "minimize"
+
+    @property
+    def samples(self) -> str:
+        """What it is measured on, *clips* or *videos*."""
+        return "videos" if self.of_segments else "clips"
 
     @property
     def hint(self) -> str:
@@ -181,6 +189,7 @@ MEAN_AVERAGE_PRECISION = Metric(
     high=100.0,
     difference_in_words="1 point",
     adjective="precise",
+    of_segments=True,
 )
 """Average precision of detected segments, mean over classes and thresholds of temporal IoU."""
 

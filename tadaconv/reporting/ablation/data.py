@@ -49,6 +49,10 @@ OF_CLASSES: Mapping[str, Columns] = {
 }
 """The tables that only a metric of classes has: one line per cell and class family, class with validation clips (its
 family may be empty), or pair of class and predicted class that occurs."""
+OF_SEGMENTS: Mapping[str, Columns] = {
+    "detections": {**_OF_CELL, "class": TEXT, "tiou": "float64", "average_precision": "float64"},
+}
+"""The table that only a metric of segments has: one line per cell, class with true segments, and threshold of tIoU."""
 
 
 def curve_columns(metric: Metric) -> Columns:
@@ -64,6 +68,7 @@ def csv_columns(metric: Metric) -> dict[str, Columns]:
         "cells": {**cell_columns(metric), **OWN_COLUMNS},
         "curves": curve_columns(metric),
         **(OF_CLASSES if metric.of_classes else {}),
+        **(OF_SEGMENTS if metric.of_segments else {}),
         "calibration": CALIBRATION_COLUMNS,
     }
 
@@ -198,7 +203,8 @@ class Export:
 
     ``cells`` has one line per cell, ``curves`` per cell and epoch, ``families`` per cell and class family, ``classes``
     per cell and class (top-1 in percent), ``confusion`` per cell, class and predicted class (validation clips, without
-    pairs that do not occur), ``calibration`` per cell, epoch and stage (:class:`tadaconv.result.StageCalibration`).
+    pairs that do not occur), ``detections`` per cell, class and threshold of tIoU (average precision in percent),
+    ``calibration`` per cell, epoch and stage (:class:`tadaconv.result.StageCalibration`).
     """
 
     manifest: Manifest
@@ -207,6 +213,7 @@ class Export:
     families: pd.DataFrame
     classes: pd.DataFrame
     confusion: pd.DataFrame
+    detections: pd.DataFrame
     calibration: pd.DataFrame
 
     @property
@@ -246,7 +253,7 @@ def collect(
     records = [checked(record) for record in records]
     detailed = [] if cells_alone else records
     metric = metric_of(records)
-    columns = {**OF_CLASSES, **csv_columns(metric)}
+    columns = {**OF_CLASSES, **OF_SEGMENTS, **csv_columns(metric)}
     details = {name: _detail(name, columns[name], detailed) for name in columns if name != "cells"}
     seeds = sorted({record.cell.experiment.seed for record in records})
     manifest = Manifest(
@@ -298,11 +305,18 @@ def _confusion_lines(result: Result) -> Iterator[tuple[Any, ...]]:
     return ((names[label], names[predicted], clips) for label, predicted, clips in result.confusion if names)
 
 
+def _detection_lines(result: Result) -> Iterator[tuple[Any, ...]]:
+    if result.detection is not None:
+        for name, values in result.detection.by_class.items():
+            yield from ((name, *pair) for pair in zip(result.detection.tious, values, strict=True))
+
+
 _LINES: Mapping[str, Callable[[Result], Iterable[tuple[Any, ...]]]] = {
     "curves": lambda result: ((p.epoch, p.step, p.train_loss, p.score) for p in result.curve),
     "families": lambda result: result.per_family.items(),
     "classes": _class_lines,
     "confusion": _confusion_lines,
+    "detections": _detection_lines,
     "calibration": lambda result: (
         (point.epoch, stage, part.distance, part.over_time, part.over_clips)
         for point in result.curve
@@ -352,7 +366,8 @@ def read_export(folder: Path | str = ".") -> Export:
         frames = {name: read_csv(folder / f"{name}.csv", columns[name]) for name in columns}
     except FileNotFoundError as error:
         raise UserError(f"{folder} has no exported report: {error.filename} is missing") from error
-    absent = {name: data_frame([], OF_CLASSES[name]) for name in OF_CLASSES if name not in frames}
+    others = {**OF_CLASSES, **OF_SEGMENTS}
+    absent = {name: data_frame([], others[name]) for name in others if name not in frames}
     return Export(manifest, **frames, **absent)
 
 

@@ -6,6 +6,7 @@ it is given: names of rows, errors and paths come out as text.
 
 import pandas as pd
 
+from tadaconv.metrics import Metric
 from tadaconv.reporting.ablation import text
 from tadaconv.reporting.ablation.answer import answer, judged
 from tadaconv.reporting.ablation.data import Export, Manifest
@@ -78,7 +79,8 @@ def results(export: Export) -> Block:
         "results",
         columns=columns(summary, base, metric, "page"),
         rows=summary.to_dict("records"),
-        label_columns=_label_columns(labels),
+        metric=metric,
+        label_columns=_label_columns(labels, metric),
         label_rows=[{"row": row, "status": ""} for row in labels["row"].unique()],
         notes=text.table_notes(export, summary),
         test_columns=columns_of_tests(export),
@@ -94,18 +96,18 @@ def results(export: Export) -> Block:
     return Block(html, "\n\n".join(df.to_string(index=False) for df in tables))
 
 
-def _label_columns(labels: pd.DataFrame) -> list[Column]:
+def _label_columns(labels: pd.DataFrame, metric: Metric) -> list[Column]:
     """Of the lines of :func:`~.summary.by_label`, a column for each set of clips and label."""
     heads = [name for name in labels["label"].unique() if name]
-    known = labels.set_index(["row", "clips", "label"])[["top1_mean", "top5_mean"]]
+    known = labels.set_index(["row", "clips", "label"]).reindex(columns=[metric.column("mean"), "top5_mean"])
 
     def column(clips: str, label: str, num_val: int) -> Column:
         def cell(line: Line) -> Cell:
-            top1, top5 = known.reindex([(line["row"], clips, label)]).iloc[0]
-            return Cell(percent(top1), notes=(f"top-5 {percent(top5)}",) if top5 == top5 else ())
+            mean, top5 = known.reindex([(line["row"], clips, label)]).iloc[0]
+            return Cell(percent(mean), notes=(f"top-5 {percent(top5)}",) if top5 == top5 else ())
 
-        name = label or (at_once(heads) if heads else "top-1")
-        return Column(name if clips == "all" else f"{clips}: {name}", cell, plural(num_val, "clip"))
+        name = label or (at_once(heads) if heads else metric.label)
+        return Column(name if clips == "all" else f"{clips}: {name}", cell, plural(num_val, metric.samples[:-1]))
 
     pairs = labels[["clips", "label", "num_val"]].drop_duplicates(["clips", "label"])
     names = Column("row", lambda line: str(line["row"]), holds_names=True)
@@ -134,7 +136,13 @@ def conditions(export: Export) -> Block:
     groups = {name: flat(values) for name, values in manifest.conditions.items()}
     by_row = _by_row(manifest)
     html = render(
-        "conditions", manifest=manifest, about=about, groups=groups, by_row=by_row, clips=validation_clips(manifest)
+        "conditions",
+        manifest=manifest,
+        about=about,
+        groups=groups,
+        by_row=by_row,
+        clips=validation_clips(manifest),
+        sample=export.metric.samples[:-1],
     )
     return Block(html, "\n".join([*about, *(f"{name}: {values}" for name, values in {**groups, **by_row}.items())]))
 
@@ -165,5 +173,7 @@ def methods(export: Export) -> Block | None:
         return None
     design, metric = export.manifest.design, export.metric
     smallest = text.smallest_in_words(design, metric)
-    html = render("methods", used=used, metric=metric, design=design, smallest=smallest)
+    html = render(
+        "methods", used=used, metric=metric, design=design, smallest=smallest, detection=text.detection_methods(export)
+    )
     return Block(html, "The page has the methods with their references.")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tadaconv import statistics as st
 from tadaconv.metrics import ROUNDING_ERROR, TOP1, Metric, metric_named
 from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, Manifest
+from tadaconv.reporting.ablation.detections import detections_of
 from tadaconv.reporting.ablation.paper import num_frames_of, unlike_paper
 from tadaconv.reporting.core.export import OWN_COLUMNS, CellOrigin, as_csv
 from tadaconv.sequential import Direction, Judgement, SeedDesign
@@ -37,7 +38,7 @@ def summarise(export: Export) -> pd.DataFrame:
     behind ``top1_mean``: failed and missing cells lower it and are never averaged. ``state`` is why a row has none:
     *running*, *failed*, *waiting*, *not run* or, of an ensemble, *no value*. Scores and differences are in the unit
     of the metric; ``seconds`` is the mean of a cell. The interval covers seeds where n >= 2 (``covers`` is "seeds")
-    and else only the validation clips ("clips"; of a metric of classes alone). ``top1_sd`` is the standard
+    and else only the validation clips or videos ("clips"; of classes or segments). ``top1_sd`` is the standard
     deviation between seeds, and ``standing`` is *best*, *tie*, *below* or empty, see :func:`standings`. ``delta_*``
     are the differences to the row ``versus``, paired by seed; ``num_pairs`` counts the pairs, and ``other_seeds``
     is true where one of the two means, in an adaptive design that of the row, has other seeds as well, so that the
@@ -181,14 +182,14 @@ def _recipe(experiment: Mapping[str, Any]) -> dict[str, Any]:
 
 def summary_files(export: Export) -> dict[str, str]:
     """What is written of the summary, to six digits: ``table.csv``, ``claims.csv`` and ``labels.csv``."""
-    summary, manifest = summarise(export), export.manifest
+    summary, manifest, labels = summarise(export), export.manifest, by_label(export)
     columns = table_columns(summary, manifest.base, export.metric)
     if manifest.design is not None:
         columns += ["verdict", "num_needed"]
     frames = {
         "table": summary[columns],
         **({"claims": verdicts(export)} if manifest.claims else {}),
-        **({"labels": by_label(export)} if export.metric.of_classes else {}),
+        **({"labels": labels} if export.metric.of_classes or len(labels) else {}),
     }
     return {f"{name}.csv": as_csv(frame, digits=6) for name, frame in frames.items()}
 
@@ -211,11 +212,16 @@ def by_label(export: Export) -> pd.DataFrame:
 
     A line a row, label and set of clips: ``row``, ``clips``, *all* or the name of a subset, ``num_val`` of them,
     ``label``, empty for all labels at once, ``n`` seeds, ``top1_mean`` and ``top1_sd`` over them, and ``top5_mean``,
-    NaN for subsets. Without lines where clips have one label and no subsets, and of a metric that is not of classes.
+    NaN for subsets. Without lines where clips have one label and no subsets.
+
+    Of localization mean average precisions of each label and of all at once, ``map_mean`` and ``map_sd``, without
+    ``top5_mean``, where segments have several labels; without lines of any other metric that is not of classes.
     """
-    lines: list[tuple[str, str, str, int, float | None, float | None]] = []
+    metric = export.metric
+    mean, sd = metric.column("mean"), metric.column("sd")
+    lines: list[tuple[str, str, str, int | None, float | None, float | None]] = []
     of_cells, cells = export.cells.set_index(["row", "seed"]), list[CellOrigin | EnsembleOrigin]()
-    if export.metric.of_classes:
+    if metric.of_classes:
         cells = [*export.manifest.cells, *export.manifest.ensembles]
     for cell in cells:
         subsets = cell.per_subset if isinstance(cell, CellOrigin) else {}
@@ -227,14 +233,18 @@ def by_label(export: Export) -> pd.DataFrame:
         for name, subset in subsets.items():
             lines.append((cell.row, name, "", subset.num_val, subset.top1, nan))
             lines += [(cell.row, name, head, subset.num_val, top1, nan) for head, top1 in subset.per_head.items()]
-    df = pd.DataFrame(lines, columns=["row", "clips", "label", "num_val", "top1", "top5"])
+    for found in detections_of(export):
+        scores = {head: float(np.mean(values)) for head, values in found.scores.by_head.items()}
+        lines += [(found.row, "all", head, found.num_val, score, nan) for head, score in scores.items()]
+    df = pd.DataFrame(lines, columns=["row", "clips", "label", "num_val", "score", "top5"])
     over_seeds = df.groupby(["row", "clips", "label"], sort=False).agg(
-        num_val=("num_val", "first"), n=("top1", "size"), top1_mean=("top1", "mean"), top1_sd=("top1", "std"),
+        num_val=("num_val", "first"), n=("score", "size"), **{mean: ("score", "mean"), sd: ("score", "std")},
         top5_mean=("top5", "mean"),
     ).reset_index()  # fmt: skip
     order = {row.name: place for place, row in enumerate(export.manifest.rows)}
     over_seeds = over_seeds.sort_values("row", key=lambda names: names.map(order), kind="stable", ignore_index=True)
-    return over_seeds[["row", "clips", "num_val", "label", "n", "top1_mean", "top1_sd", "top5_mean"]]
+    top5 = [] if metric.of_segments else ["top5_mean"]
+    return over_seeds[["row", "clips", "num_val", "label", "n", mean, sd, *top5]]
 
 
 def scores_by_seed(export: Export) -> pd.DataFrame:
@@ -437,7 +447,7 @@ def _row_line(
     statuses = [cell["status"] for cell in cells]
     num_failed = statuses.count("failed")
     values = _known(scores[name])
-    score, covers = _interval(values, validation_clips(export.manifest), metric)
+    score, covers = _interval(values, validation_clips(export.manifest), metric, _over_videos(export.manifest, name))
     lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
     judged = judge(design, delta)
@@ -473,9 +483,19 @@ def _known(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return values[~np.isnan(values)]
 
 
-def _interval(values: NDArray[np.float64], num_val: int | None, metric: Metric) -> tuple[st.Interval, str]:
+def _over_videos(manifest: Manifest, row: str) -> tuple[float, float]:
+    """The bootstrap interval of the first cell of ``row`` with detections over its videos; NaN where it has none."""
+    known = (cell.detection.interval for cell in manifest.cells if cell.row == row and cell.detection is not None)
+    return next(known, (nan, nan))
+
+
+def _interval(
+    values: NDArray[np.float64], num_val: int | None, metric: Metric, over_videos: tuple[float, float]
+) -> tuple[st.Interval, str]:
     """The mean score with the interval that can be known, and what that interval covers."""
     interval = st.t_interval(values)
+    if interval.n == 1 and metric.of_segments and over_videos[0] == over_videos[0]:
+        return st.Interval(interval.mean, *over_videos, 1), "clips"
     if interval.n == 1 and num_val and metric.of_classes:
         return st.Interval(interval.mean, *st.wilson_interval(interval.mean, num_val), 1), "clips"
     return interval, "seeds" if interval.low == interval.low else ""

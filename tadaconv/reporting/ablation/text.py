@@ -8,8 +8,16 @@ from typing import Any
 import pandas as pd
 
 from tadaconv import statistics as st
+from tadaconv.measure.detection import NUM_DRAWS
 from tadaconv.metrics import TOP1, Metric
 from tadaconv.reporting.ablation.data import Export, Learned, Manifest
+from tadaconv.reporting.ablation.detections import (
+    classes_by_order,
+    detections_of,
+    order_blind,
+    precision_on,
+    tiou_shown,
+)
 from tadaconv.reporting.ablation.learned import seeds_to_decide
 from tadaconv.reporting.ablation.paper import MOST_MISSING, clips_of, unlike_paper, views
 from tadaconv.reporting.ablation.summary import (
@@ -265,9 +273,10 @@ def legend(
     ]
     notes = {
         metric.hint: metric.hint,
-        "Brackets: 95 % interval of the mean over seeds, for these validation clips.": "seeds" in covers,
-        "Brackets of a row with one seed: 95 % binomial interval over the validation clips. It does not cover seeds; "
-        "at least two seeds, better three, are needed for that.": "clips" in covers,
+        f"Brackets: 95 % interval of the mean over seeds, for these validation {metric.samples}.": "seeds" in covers,
+        f"Brackets of a row with one seed: 95 % {'bootstrap' if metric.of_segments else 'binomial'} interval over the "
+        f"validation {metric.samples}. It does not cover seeds; at least two seeds, better three, are needed for "
+        "that.": "clips" in covers,
         f"{bold}: significantly {metric.beyond} all other {rows} ({test}).": "best" in standing,
         f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
         f"({test}).": "tie" in standing,
@@ -294,6 +303,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """The notes of a page below the table: what its intervals cover, and what is missing."""
     heads = next((list(cell.per_head) for cell in export.manifest.cells if cell.per_head), [])
     notes = [
+        *_ceiling_notes(export),
         *_mixing_notes(export),
         *legend(summary, export.metric, design=export.manifest.design),
         *missing_notes(clips_of(export.manifest)),
@@ -305,6 +315,7 @@ def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
             f"Accuracies are of the {at_once(heads)}: the probabilities of {listed(heads)} are multiplied in each view "
             "and the products averaged over views."
         )
+    notes += _videos_notes(export)
     if summary["seconds"].notna().any():
         notes.append("Seconds per cell: training and validation, perhaps next to other cells on the same machine.")
     return notes
@@ -318,6 +329,73 @@ def power_notes(export: Export, summary: pd.DataFrame) -> list[str]:
         sds, pairs = varying["delta_sd"].tolist(), varying["num_pairs"].tolist()
         notes.append(power_sentence(sds, pairs, export.metric, design))
     return notes
+
+
+def _ceiling_notes(export: Export) -> list[str]:
+    """What a network that is blind to the order of frames reaches at most, and which rows lie above it."""
+    ceiling = order_blind(export)
+    if ceiling is None:
+        return []
+    on, tiou = classes_by_order(export), tiou_shown(export)
+    note = (
+        f"A network that is blind to the order of frames reaches at most {percent(ceiling.mean)} % "
+        f"[{percent(ceiling.low)}, {percent(ceiling.high)}] on {on}, at any tIoU; the brackets hold 95 % of the ways "
+        "in which it may break ties."
+    )
+    rows = precision_on(export, ceiling.classes)
+    # A mean without an interval may be high by chance.
+    is_above = (rows["low"] > ceiling.high) & (rows["n"] > 1)
+    above, others = rows[is_above], rows[~is_above & (rows["mean"] > ceiling.mean)]
+    parts = {
+        f"Above it at tIoU {tiou:g}, with the whole interval over seeds": above,
+        "Above it, but not with a whole interval"
+        if len(above)
+        else f"Above it at tIoU {tiou:g}, but not with a whole interval over seeds": others,
+    }
+    found = [f"{which}: {_scores_in_words(lines)}." for which, lines in parts.items() if len(lines)]
+    return [" ".join([note, *(found or [f"No row lies above it at tIoU {tiou:g}."])])]
+
+
+def _scores_in_words(rows: pd.DataFrame) -> str:
+    """Rows with their mean in percent and its interval: ``"A" 92.1 % [90.0, 94.2]``."""
+    shown = []
+    for row in rows.sort_values("mean", ascending=False, kind="stable").to_dict("records"):
+        known = f" [{percent(row['low'])}, {percent(row['high'])}]" if row["low"] == row["low"] else ""
+        shown.append(f"{_quoted(row['row'])} {percent(row['mean'])} %{known}")
+    return some(shown)
+
+
+def _videos_notes(export: Export) -> list[str]:
+    """On how many segments of how many videos detections are evaluated, and which labels they have."""
+    found = next(iter(detections_of(export)), None)
+    if found is None:
+        return []
+    heads = list(found.scores.by_head)
+    labels = f" mAP is of the {heads[-1]}; the same detections are scored for each label." if heads else ""
+    return [
+        f"Evaluated on {plural(found.num_val or 0, 'validation video')} with {found.scores.num_segments:,} true "
+        f"segments.{labels}"
+    ]
+
+
+def detection_methods(export: Export) -> dict[str, Any] | None:
+    """What the methods of a page say of detections; None where cells do not localize."""
+    experiment = next((cell.experiment for cell in export.manifest.cells if cell.detection is not None), None)
+    if experiment is None:
+        return None
+    tious = detections_of(export)[0].scores.tious
+    suppression = experiment["localization"]["suppression"]
+    of_class = " of its class" if suppression["by_class"] else ""
+    lowered = (
+        f"Soft-NMS (Bodla et al., ICCV 2017) with sigma {suppression['sigma']:g} lowers the score of a detection that "
+        f"overlaps a better one{of_class}; the best {suppression['most']} of a video are kept."
+    )
+    return {
+        "tious": listed([f"{tiou:g}" for tiou in tious]),
+        "num_draws": NUM_DRAWS,
+        "suppression": lowered,
+        "by_order": classes_by_order(export),
+    }
 
 
 def _mixing_notes(export: Export) -> list[str]:
@@ -338,6 +416,14 @@ def _mixing_notes(export: Export) -> list[str]:
 
 def _clips_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """How far accuracies may be off on other validation clips, which intervals over seeds do not cover."""
+    if "seeds" in set(summary["covers"]) and (known := detections_of(export)):
+        row = summary["row"].iloc[int(summary[export.metric.column("mean")].argmax())]
+        found = next(cell for cell in known if cell.row == row)
+        ends = " to ".join(map(percent, found.scores.interval))
+        return [
+            "Intervals over seeds do not cover the choice of validation videos: the bootstrap interval of "
+            f"{_quoted(row)}, seed {found.seed}, over {plural(found.num_val or 0, 'video')} is {ends} %."
+        ]
     best, clips = summary[export.metric.column("mean")].max(), validation_clips(export.manifest)
     if "seeds" not in set(summary["covers"]) or not clips or not export.metric.of_classes:
         return []
@@ -595,7 +681,8 @@ def methods_used(export: Export, summary: pd.DataFrame) -> set[str]:
     orders = _agreements(export)
     used = {
         "t": bool((summary["n"] > 1).any()),
-        "wilson": "clips" in set(summary["covers"]) or bool(_clips_notes(export, summary)),
+        "wilson": export.metric.of_classes
+        and ("clips" in set(summary["covers"]) or bool(_clips_notes(export, summary))),
         "flips": bool(tested),
         "draws": max(tested, default=0) > st.EXACT_UP_TO,
         "holm": max(tested, default=0) >= st.seeds_for_sign_flip(),
@@ -631,7 +718,12 @@ def our_clips(manifest: Manifest) -> str:
     """The clips of this regime in a few words, in the order data, frames, views."""
     data = manifest.conditions.get("data", {})
     frames = {int(n) for n in differing(manifest).get("num_frames", {}).values()} or {data.get("num_frames", 0)}
-    kinds = {"synthetic": "synthetic clips of moving digits", "folder": "a folder of clips"}
+    kinds = {
+        "synthetic": "synthetic clips of moving digits",
+        "folder": "a folder of clips",
+        "untrimmed": "synthetic untrimmed clips of moving digits",
+        "features": "features of videos",
+    }
     named = sorted({row.measured_as.data for row in manifest.rows if row.measured_as is not None})
     clips = listed(named) if named else kinds.get(data.get("kind", ""), "other clips")
     judged = sorted({views(cell.experiment["data"]) for cell in manifest.cells})

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from tadaconv.execution.cells import CellRecord
 from tadaconv.files import write_atomically
 from tadaconv.metrics import TOP1, Metric, metric_named
-from tadaconv.result import HeadAccuracy, SubsetAccuracy
+from tadaconv.result import DetectionScores, HeadAccuracy, SubsetAccuracy
 from tadaconv.spec import Experiment
 from tadaconv.text import encodable
 
@@ -74,6 +74,16 @@ class CellOrigin(BaseModel):
     per_subset: dict[str, SubsetAccuracy] = Field(
         default_factory=dict, description="Accuracies on subsets that the data set evaluates separately, by name."
     )
+    detection: DetectionScores | None = Field(
+        None,
+        description="What is measured of localization, and missing where cells are not; ``by_class`` is empty, as a "
+        "table has it in ``detections.csv``.",
+    )
+
+    @model_serializer(mode="wrap")
+    def _write_detection(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        return {name: value for name, value in tree.items() if name != "detection" or value is not None}
 
 
 class Template(BaseModel):
@@ -224,6 +234,7 @@ def _cell_line(record: CellRecord, metric: Metric) -> dict[str, Any]:
 def origin(record: CellRecord) -> CellOrigin:
     """Where the numbers of a cell come from."""
     result = record.result
+    detection = None if result is None else result.detection
     return CellOrigin(
         row=record.cell.label,
         seed=record.cell.experiment.seed,
@@ -240,4 +251,5 @@ def origin(record: CellRecord) -> CellOrigin:
         peak_memory_bytes=getattr(result, "peak_memory_bytes", None),
         per_head={} if result is None else result.per_head,
         per_subset={} if result is None else result.per_subset,
+        detection=None if detection is None else detection.model_copy(update={"by_class": {}}),
     )

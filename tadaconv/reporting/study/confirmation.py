@@ -65,7 +65,7 @@ def as_table(export: StudyExport, trials: pd.DataFrame) -> Export:
         ],
     )
     none = pd.DataFrame()
-    return Export(manifest, export.confirmation.assign(row=numbers.map(str)), none, none, none, none, none)
+    return Export(manifest, export.confirmation.assign(row=numbers.map(str)), none, none, none, none, none, none)
 
 
 def confirmation_sentences(export: StudyExport) -> list[str]:

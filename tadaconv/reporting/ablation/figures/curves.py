@@ -94,13 +94,13 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = 
     versus, names = dict(zip(data["row"], data["versus"], strict=True)), rows_with_panels(data)
     titles = [label_of(name, 21) + ("" if base else to_versus(versus[name], 21)) for name in names]
     dashed = label_of(f"base: {base}", 40) if base else "the row it is compared with"
-    keys = {"the row named above the panel": _ROW_CURVE, dashed: _BASE_CURVE}
+    keys = {"the row named above the panel": ROW_CURVE, dashed: BASE_CURVE}
     figure, panels = small_panels(titles, metric.axis, keys)
     curves = data.groupby(["row", "epoch"])[metric.curve_column].agg(["mean", "min", "max"])
     for ax, name in zip(panels, names, strict=True):
         ax.grid(axis="y")
         ax.locator_params(nbins=4)
-        looks = {versus[name]: _BASE_CURVE, name: _BASE_CURVE if name == base else _ROW_CURVE}
+        looks = {versus[name]: BASE_CURVE, name: BASE_CURVE if name == base else ROW_CURVE}
         for row, look in looks.items():
             if row in versus:
                 curve = curves.loc[row]
@@ -110,8 +110,8 @@ def draw_learning_curves(data: pd.DataFrame, base: str | None, metric: Metric = 
     return figure
 
 
-_ROW_CURVE: dict[str, Any] = {"color": style.ROW}
-_BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
+ROW_CURVE: dict[str, Any] = {"color": style.ROW}
+BASE_CURVE: dict[str, Any] = {"color": style.BASE, "linestyle": (0, (3, 1.5))}
 
 
 def small_panels(titles: Sequence[str], label: str, keys: Mapping[str, dict[str, Any]]) -> tuple[Figure, list[Axes]]:

@@ -74,9 +74,12 @@ def accuracy_by_row_caption(data: pd.DataFrame, export: Export) -> str:
     if (data["n"] > 1).any():
         text += "Large markers are means over seeds, small rings below them the single seeds. "
     if "seeds" in covers:
-        text += "Bars are 95 % intervals of the mean over seeds, for these validation clips. "
+        text += f"Bars are 95 % intervals of the mean over seeds, for these validation {metric.samples}. "
     if "clips" in covers:
-        text += "Dashed bars come from one seed and cover the choice of validation clips alone, not another seed. "
+        text += (
+            f"Dashed bars come from one seed and cover the choice of validation {metric.samples} alone, not another "
+            "seed. "
+        )
     if data["versus"].any():
         text += (
             "Diamonds are rows that others are compared with. The dotted line in a row marks the mean of the row it is "
