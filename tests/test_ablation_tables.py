@@ -10,11 +10,12 @@ from tadaconv import discovery
 from tadaconv.errors import UserError
 from tadaconv.models import BACKBONES, RIVALS, Host, plug_in, promised_start
 from tadaconv.regime import Regime, load_regime
-from tadaconv.spec import CALIBRATIONS, Rival, Spec, Synthetic, TAda
+from tadaconv.spec import CALIBRATIONS, Features, Rival, Spec, Synthetic, TAda
 from tadaconv.table import Claim, Row, Table, load_table, study_name
 
 TABLES = [file.stem for file in discovery.shipped_folder("ablation table").glob("*.py")]
 REGIMES = [file.stem for file in discovery.shipped_folder("regime").glob("*.py") if file.stem != "__init__"]
+ON_FEATURES = [name for name in REGIMES if isinstance(load_regime(name).data, Features)]
 SYNTHETIC = [name for name in REGIMES if isinstance(load_regime(name).data, Synthetic)]
 
 
@@ -40,6 +41,19 @@ def host(request: pytest.FixtureRequest) -> Host:
     return model.double().train()
 
 
+def is_on_features(table: Table) -> bool:
+    """Whether the rows are features on a disk, which only regimes on such features take."""
+    return any(row.features is not None for row in table.all_rows)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_features_and_operators_are_refused_where_they_cannot_be(name: str) -> None:
+    table = load_table(name).table
+    regime, words = ("quick_localize", "features on a disk") if is_on_features(table) else ("hacs", "features")
+    with pytest.raises(UserError, match=words):
+        table.cells(load_regime(regime), [0])
+
+
 def test_there_is_something_to_test() -> None:
     assert "context" in TABLES
     assert "quick" in SYNTHETIC
@@ -49,11 +63,13 @@ def test_there_is_something_to_test() -> None:
 def test_regime_loads_and_makes_experiments(name: str) -> None:
     regime = load_regime(name)
     assert regime.summary
-    assert regime.backbone.name in BACKBONES
-    experiment = regime.experiment(TAda(), seed=7)
-    parts: list[Spec] = [experiment.backbone, experiment.data, experiment.schedule]
-    assert parts == [regime.backbone, regime.data, regime.schedule]
-    assert (experiment.temporal, experiment.seed) == (TAda(), 7)
+    on_features = name in ON_FEATURES
+    assert (regime.backbone.name in BACKBONES) != on_features
+    operator = None if on_features else TAda()
+    experiment = regime.experiment(operator, seed=7)
+    parts: list[Spec | None] = [experiment.backbone, experiment.data, experiment.schedule, experiment.localization]
+    assert parts == [regime.backbone, regime.data, regime.schedule, regime.localization]
+    assert (experiment.temporal, experiment.seed) == (operator, 7)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -76,11 +92,13 @@ def test_table_asks_a_question_and_claims_with_a_source(name: str) -> None:
 
 @pytest.mark.parametrize("regime", REGIMES)
 def test_cells_have_one_key_exactly_where_they_have_one_description(regime: str) -> None:
-    cells = [cell for name in TABLES for cell in load_table(name).table.cells(load_regime(regime), [0, 1])]
+    tables = [name for name in TABLES if is_on_features(load_table(name).table) == (regime in ON_FEATURES)]
+    assert tables
+    cells = [cell for name in tables for cell in load_table(name).table.cells(load_regime(regime), [0, 1])]
     by_key = {cell.experiment.key: cell.experiment for cell in cells}
     assert all(by_key[cell.experiment.key] == cell.experiment for cell in cells)
     assert len(by_key) == len({cell.experiment.canonical_json() for cell in cells})
-    for name in TABLES:  # no table asks the same thing twice
+    for name in tables:  # no table asks the same thing twice
         keys = [cell.experiment.key for cell in load_table(name).table.cells(load_regime(regime), [0])]
         assert len(set(keys)) == len(keys)
 

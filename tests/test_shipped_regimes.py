@@ -27,6 +27,7 @@ from tadaconv.training import Fit, learning_rate
 RESNET = "torchvision:ResNet50_Weights.IMAGENET1K_V1"
 CONVNEXT = "torchvision:ConvNeXt_Tiny_Weights.IMAGENET1K_V1"
 TABLES = tuple(discovery.available("ablation table"))
+OF_CLIPS = tuple(name for name in TABLES if not any(row.features for row in load_table(name).table.all_rows))
 SEGMENTS = {"kind": "segments", "rule": "paper"}
 
 
@@ -106,7 +107,8 @@ def test_a_regime_is_what_its_source_says(name: str) -> None:
 
 
 def test_every_regime_that_ships_is_in_the_table() -> None:
-    assert set(discovery.available("regime")) == {*RECIPES, "quick", "quick_1", "proxy", "proxy_1", "folder"}
+    small = {"quick", "quick_1", "quick_localize", "proxy", "proxy_1", "folder"}
+    assert set(discovery.available("regime")) == {*RECIPES, *small, "hacs", "epic_localization"}
 
 
 @pytest.mark.parametrize(("name", "key"), [("quick", "101b7649c96d3fcb"), ("proxy", "336da136b189e354")])
@@ -194,7 +196,7 @@ UNDER: dict[str, dict[tuple[str, int], Cell]] = {
 
 
 def experiments(regime: Regime) -> list[Experiment]:
-    return [cell.experiment for name in TABLES for cell in load_table(name).table.cells(regime, [0])]
+    return [cell.experiment for name in OF_CLIPS for cell in load_table(name).table.cells(regime, [0])]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -223,7 +225,8 @@ def test_every_row_of_every_table_has_an_experiment_in_the_small_regimes(name: s
 
 def test_tables_name_the_regimes_that_they_were_published_of() -> None:
     named = {name: load_table(name).table.regime for name in TABLES}
-    own = {"ssv2": "ssv2_8f", "k400": "k400_8x8", "plug_in": "k400_8x8"}
+    own = {"ssv2": "ssv2_8f", "k400": "k400_8x8", "plug_in": "k400_8x8", "localization": "quick_localize"}
+    own |= {"hacs": "hacs", "epic_localization": "epic_localization"}
     assert named == {name: own.get(name) for name in TABLES}
 
 

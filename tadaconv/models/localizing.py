@@ -69,7 +69,7 @@ class LocalizingNetwork(Host):
         return self.localizer(features_NCT, lengths_N)
 
 
-def build_model(experiment: Experiment, num_classes: Sequence[int]) -> Host:
+def build_model(experiment: Experiment, num_classes: int | Sequence[int]) -> Host:
     """The network of ``experiment``, its weights drawn from the experiment's seed.
 
     The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights, and what is behind it
@@ -77,8 +77,9 @@ def build_model(experiment: Experiment, num_classes: Sequence[int]) -> Host:
 
     Args:
         experiment: what is run.
-        num_classes: of each label of its clips.
+        num_classes: of its clips, or of each label where they have several.
     """
+    num_classes = [num_classes] if isinstance(num_classes, int) else num_classes
     temporal, data = experiment.temporal, experiment.data
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
