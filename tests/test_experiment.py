@@ -145,7 +145,7 @@ def test_clips_go_through_the_compiled_network_in_the_precision_asked_for(monkey
     precisions.clear()
     found = run(experiment, "cpu", options=RunOptions(compile=True, precision="float32"))
     assert precisions == ["float32"] * num_passes
-    assert through == [(4, True)] * 3 + [(5, False)] * 4
+    assert through == [(4, True)] * 3 + [(20, False)]
     assert len(precisions) == len(through) + 1
     assert found.environment == {**expected.environment, "compiled": "yes"}
     assert found.model_dump(exclude={*MEASURED, "environment"}) == expected.model_dump(
