@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from tadaconv import experiment as experiment_module
 from tadaconv import preview
+from tadaconv.data.source import Source
 from tadaconv.data.synthetic import SyntheticClips
 from tadaconv.errors import RunError, UserError
 from tadaconv.execution.seed_design import read_seeds
@@ -84,6 +85,7 @@ def test_a_cell_takes_what_its_probe_says(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_processes_of_a_cell_are_taken_to_share_its_steps_and_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probing, "_step_seconds", lambda *_: [1.0] * 3)
     monkeypatch.setattr(probing, "_eval_seconds", lambda *_: [1.0])
+    monkeypatch.setattr(SyntheticClips, "eval_batch", Source.eval_batch)  # else all clips are one batch
     in_parts = EXPERIMENT.but(schedule__norm_batch=2)  # two micro-batches a step, three batches an evaluation
     for cores, step, evaluation in ((4, 1 / 2, 2 / 3), (1, 1.0, 1.0)):  # two processes of one core are no faster
         found = preview.probe(in_parts, CPU, 0.0, RunOptions(gpus_per_cell=2), cores=cores)
@@ -171,6 +173,7 @@ def test_compiling_counts_as_setup_for_every_shape_of_the_cell(monkeypatch: pyte
         probing, "_step_seconds", lambda *given: before_steps.append(set(compiled)) or step_seconds(*given)
     )
     monkeypatch.setattr("tadaconv.training.fit.compiled", Compiled)
+    monkeypatch.setattr(SyntheticClips, "eval_batch", Source.eval_batch)  # else all clips are one batch
     uneven = EXPERIMENT.but(data__num_train=13, schedule__batch_size=7, schedule__norm_batch=4)
     options = RunOptions(compile=True)
     found = preview.probe(uneven, CPU, 0.0, options)

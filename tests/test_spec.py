@@ -12,20 +12,26 @@ from pydantic import BaseModel, ValidationError
 
 from tadaconv.errors import UserError, lookup, unknown
 from tadaconv.spec import (
+    BMN,
     CALIBRATIONS,
     FACTORS,
     Aggregation,
     Backbone,
     Context,
     Experiment,
+    Features,
     Folder,
+    Localization,
     Placement,
+    Point,
     Rival,
     Sampling,
     Schedule,
     Spec,
+    Suppression,
     Synthetic,
     TAda,
+    Untrimmed,
     calibration_factors,
     describe,
 )
@@ -38,6 +44,12 @@ PLAIN = Experiment(
 ADAPTIVE = PLAIN.but(temporal=TAda())
 ON_VIDEOS = ADAPTIVE.but(data=Folder(root="/clips", fingerprint="ab12", num_classes=2))
 IN_VIEWS = ON_VIDEOS.but(data__num_temporal_views=3)
+
+LOCALIZING = ADAPTIVE.but(data=Untrimmed(num_train=8, num_val=4), localization=Localization())
+ON_FEATURES = PLAIN.but(
+    data=Features(root="/features", fingerprint="ab12", num_steps=8, fps=30.0, stride=4.0, offset=2.0),
+    localization=Localization(localizer=BMN()),
+)
 
 OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
     Backbone: {
@@ -67,11 +79,29 @@ OTHER_VALUES: dict[type[Spec], dict[str, Any]] = {
         "momentum": 0.8, "weight_decay": 0.0, "clip_norm": 1.0, "cosine": "all_epochs", "evaluate_every": 2,
         "curve_views": "one", "curve_clips": 3, "norm_batch": 2,
     },
+    Untrimmed: {
+        "num_frames": 64, "size": 24, "window": 4, "num_train": 9, "num_val": 6, "noise": 0.2, "seed": 1,
+    },
+    Features: {
+        "root": "/elsewhere", "folder": "tsn", "annotations": "a.json", "subsets": ("train", "val"), "index": "/i.json",
+        "fingerprint": "cd34", "num_channels": 4, "num_classes": 3, "num_listed": (9, 4), "num_missing": (2, 1),
+        "fps": 15.0, "stride": 8.0, "offset": 4.0, "features_per_step": 2, "num_steps": 16, "window_stride": 2,
+        "missing": "leave_out",
+    },
+    Point: {"width": 64, "levels": 3},
+    BMN: {
+        "max_duration": 4, "num_samples": 8, "widths": (8, 8, 8), "groups": 2, "conventions": "authors",
+        "fusion": "video", "powers": (1.2, 1.0), "boundary_scores": True,
+    },
+    Suppression: {"sigma": 0.4, "exponent": 2.5, "low": 0.25, "high": 0.9, "by_class": False, "most": 50},
+    Localization: {"tious": (0.5,), "rule": "authors"},
     Experiment: {"seed": 1},
 }  # fmt: skip
 """A valid value other than the one in the examples above, for every field that is not a description itself."""
 
-PLACES = ("data__root", "data__index", "data__split")
+PLACES = (
+    "data__root", "data__index", "data__split", "data__folder", "data__annotations", "data__subsets",
+)  # fmt: skip
 """Where clips and the lists of them lie; which clips there are says the fingerprint."""
 
 
@@ -81,14 +111,38 @@ def leaves(spec: Spec, prefix: str = "") -> Iterator[tuple[str, Any]]:
         value = getattr(spec, name)
         if isinstance(value, Spec):
             yield from leaves(value, f"{prefix}{name}__")
-        elif name not in ("kind", "protocol", "temporal") or name in OTHER_VALUES[type(spec)]:
+        elif name not in ("kind", "protocol", "temporal", "localization", "resize") or name in OTHER_VALUES[type(spec)]:
             yield prefix + name, OTHER_VALUES[type(spec)][name]
 
 
-CHANGES = [(experiment, field, value) for experiment in (ADAPTIVE, IN_VIEWS) for field, value in leaves(experiment)]
+CHANGED = (ADAPTIVE, IN_VIEWS, LOCALIZING, ON_FEATURES)
+CHANGES = [(experiment, field, value) for experiment in CHANGED for field, value in leaves(experiment)]
 
 
-@pytest.mark.parametrize("experiment", [PLAIN, ADAPTIVE, ON_VIDEOS])
+def test_a_description_without_localization_is_written_as_ever() -> None:
+    assert "localization" not in PLAIN.model_dump_json()
+    assert "localization" in LOCALIZING.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("experiment", "changes", "words"),
+    [
+        (PLAIN, {"localization": Localization()}, "clips with a class have no segments"),
+        (LOCALIZING, {"localization": None}, r"untrimmed clips have segments, so .*localization=Localization"),
+        (ON_FEATURES, {"temporal": TAda()}, "features are made already"),
+        (LOCALIZING, {"data__num_frames": 100}, "multiple of window"),
+        (LOCALIZING, {"localization__tious": (0.5, 0.3)}, "ascend"),
+        (ON_FEATURES, {"data__offset": None}, "fps, stride without offset: give all three"),
+        (ON_FEATURES, {"data__resize": True}, "leave out fps, stride, offset"),
+        (ON_FEATURES, {"data__window_stride": 9}, "leaves gaps between windows of 8"),
+    ],
+)
+def test_a_task_needs_its_data(experiment: Experiment, changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        experiment.but(**changes)
+
+
+@pytest.mark.parametrize("experiment", [PLAIN, ADAPTIVE, ON_VIDEOS, LOCALIZING, ON_FEATURES])
 def test_json_round_trip(experiment: Experiment) -> None:
     again = Experiment.model_validate_json(experiment.model_dump_json())
     assert again == experiment
@@ -127,7 +181,7 @@ def test_key_changes_with_every_field_but_where_clips_lie(experiment: Experiment
 
 
 def changes_nothing(experiment: Experiment, field: str) -> bool:
-    return field in PLACES or (field == "schedule__curve_views" and isinstance(experiment.data, Synthetic))
+    return field in PLACES or (field == "schedule__curve_views" and experiment.data != IN_VIEWS.data)
 
 
 def test_keys_of_all_changes_differ_from_one_another() -> None:
@@ -372,7 +426,9 @@ def test_what_came_later_is_written_where_it_is_not_as_before_and_read_again() -
 
 def test_crops_of_evaluation_are_as_large_as_those_of_training_by_default() -> None:
     assert (Folder(size=64).eval_side, Folder(size=64, eval_size=72).eval_side) == (64, 72)
-    assert PLAIN.data.eval_side == 32
+    assert Folder(size=64).shapes == [(3, 8, 64, 64)]
+    assert Folder(size=64, eval_size=72).shapes == [(3, 8, 64, 64), (3, 8, 72, 72)]
+    assert PLAIN.data.shapes == [(3, 8, 32, 32)]
 
 
 @pytest.mark.parametrize(

@@ -214,7 +214,7 @@ def _measure(
             """Of work in parts, of which each process takes as many as another, or one fewer."""
             return Spread.of([of_one * math.ceil(num_parts / at_once) / num_parts for of_one in seconds])
 
-        num_batches = math.ceil(source.num_val / max(1, schedule.batch_size // source.num_views))
+        num_batches = math.ceil(source.num_val / _clips_at_once(fit, source))
 
         step = shared(
             [seconds / _share(fit, step) for step, seconds in enumerate(timed)][1 if others else 0 :],
@@ -308,7 +308,7 @@ def _eval_seconds(fit: Fit, source: Source) -> list[float]:
 
     Where clips are read, only of computing.
     """
-    num_clips = min(source.num_val, max(1, fit.schedule.batch_size // source.num_views))
+    num_clips = min(source.num_val, _clips_at_once(fit, source))
     first = torch.arange(num_clips)
     if not source.is_in_memory:
         source.expect_val([first])
@@ -321,6 +321,11 @@ def _eval_seconds(fit: Fit, source: Source) -> list[float]:
     return seconds[1:]
 
 
+def _clips_at_once(fit: Fit, source: Source) -> int:
+    """Validation clips that go through the network at once."""
+    return max(1, source.eval_batch(fit.schedule.batch_size) // source.num_views)
+
+
 def _evaluate(fit: Fit, source: Source, clips: torch.Tensor) -> None:
     fit.task.evaluate(fit.network, source, fit.schedule.batch_size, fit.device, fit.options.precision, clips=clips)
 
@@ -329,7 +334,7 @@ def _compile(fit: PartOfFit, sources: Sequence[Source]) -> None:
     """Compile the network for every shape that the cell has, in training and in evaluations."""
     fit.train_on_every_shape()
     for source in sources:
-        at_once = max(1, fit.schedule.batch_size // source.num_views)
+        at_once = _clips_at_once(fit, source)
         for num_clips in {min(at_once, source.num_val), source.num_val % at_once} - {0}:
             _evaluate(fit, source, torch.arange(num_clips))
 
