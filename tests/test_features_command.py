@@ -34,6 +34,22 @@ REGIME = Regime(
     data=Synthetic(num_frames=4, size=32, num_train=4, num_val=4),
 )
 """
+LOCALIZING = """from tadaconv.regime import Regime
+from tadaconv.spec import Backbone, Localization, Point, Schedule, Untrimmed
+
+REGIME = Regime(
+    summary="small", backbone=Backbone(name="tiny"), schedule=Schedule(epochs=1, batch_size=2, lr=0.01),
+    data=Untrimmed(num_frames=32, size=16, window=8, num_train=4, num_val=4),
+    localization=Localization(localizer=Point(width=16, levels=2)),
+)
+"""
+ON_FEATURES = LOCALIZING.replace("Untrimmed(num_frames=32, size=16, window=8, num_train=4, num_val=4)",
+                                 "Features(num_steps=32)").replace("Untrimmed", "Features")  # fmt: skip
+FEATURE_TABLE = '''"""Does a row on features run?"""
+from tadaconv.table import Row, Table
+
+TABLE = Table(base=Row("point", None, features="tada2d"), rows=[Row("noise", None, features="tsn")])
+'''
 TEMPORAL = TAda(context=Context(kernels=(1, 1)), init="random")
 CELL = ("features", "./mini.py:(1,1)", "--regime", "./small.py", "--data", "videos")
 
@@ -170,3 +186,29 @@ def test_a_checkpoint_of_the_authors_is_known_by_its_file(
     written = np.load(place / "f" / "v1.npy")
     np.testing.assert_allclose(written, computed(network, place / "videos" / "v1.mp4", 6.0), rtol=1e-4, atol=1e-5)
     assert "--weights is for backbones" in tada(*call, "--weights", "w.pth").err
+
+
+def test_features_of_a_cell_that_localizes_are_those_of_its_backbone(place: Path, tada: Call) -> None:
+    (place / "small.py").write_text(LOCALIZING)
+    assert tada("ablate", "./mini.py", "--regime", "./small.py", "--rows", "TSN").status == 0
+    call = ("features", "./mini.py:TSN", *CELL[2:], "--out", "f", "--fps", "6", "--stride", "2", "--size", "32")
+    assert tada(*call, "--window", "4").status == 0
+    manifest = read_manifest(place / "f")
+    assert manifest is not None
+    trained = torch.load(place / "runs" / "weights" / f"{manifest.cell}.pt", weights_only=True)["model"]
+    network = BACKBONES["tiny"](3, 0.0).eval()
+    of_backbone = {name.removeprefix("backbone.host."): value for name, value in trained.items()}
+    network.load_state_dict(of_backbone, strict=False)
+    expected = computed(network, place / "videos" / "v0.mp4", 4.0)
+    np.testing.assert_allclose(np.load(place / "f" / "v0.npy"), expected, rtol=1e-4, atol=1e-5)
+    assert tada(*call).status == 2  # a window of other frames is another origin
+    assert read_manifest(place / "f") == manifest
+
+
+def test_a_row_on_features_has_no_network_on_clips(place: Path, tada: Call) -> None:
+    assert tada("data", "sample", "hacs_features", "set").status == 0
+    (place / "small.py").write_text(ON_FEATURES)
+    (place / "mini.py").write_text(FEATURE_TABLE)
+    assert tada("ablate", "./mini.py", "--regime", "./small.py", "--data", "set").status == 0
+    done = tada("features", "./mini.py:point", *CELL[2:], "--out", "f", "--fps", "6", "--stride", "2")
+    assert (done.status, "is trained on features and has no network on clips" in done.err) == (2, True)
