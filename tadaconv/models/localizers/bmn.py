@@ -134,6 +134,8 @@ def _fine(x: Tensor) -> Tensor:
 class BMN(Localizer[BMNOutputs]):
     """The boundary-matching network.
 
+    Steps after the end of a video, and proposals that end after it, count neither in the loss nor as detections.
+
     Args:
         in_channels: C, of the features; groups divide it.
         num_classes: K by label head; one head, or two such as verbs and nouns.
