@@ -83,14 +83,22 @@ def read_timed_annotations(path: Path, subsets: Sequence[str] = (), train: str =
         subsets: names of those to be read; empty for all.
         train: one of them, which a network is trained on: a class of a JSON file that occurs only in others is refused.
     """
-    if path.is_dir() or path.suffix.lower() == ".csv":
-        annotations = _read_epic(path, subsets)
-    else:
-        annotations = _read_json(path, subsets, train)
+    annotations = _read_epic(path, subsets) if _is_epic(path) else _read_json(path, subsets, train)
     if not any(len(video) for videos in annotations.subsets.values() for video in videos.values()):
         asked = f"subset {', '.join(map(repr, annotations.subsets))}" if subsets else "it"
         raise UserError(f"{path}: {asked} has no annotated segment; name another file or subset")
     return annotations
+
+
+def subset_names(path: Path) -> list[str]:
+    """The subsets of a file of annotations, sorted; raises :class:`UserError` where it cannot be read."""
+    if _is_epic(path):
+        return sorted(_epic_tables(path))
+    return sorted({video["subset"] for video in _database(path).values()})
+
+
+def _is_epic(path: Path) -> bool:
+    return path.is_dir() or path.suffix.lower() == ".csv"
 
 
 def _gathering(path: Path) -> Gathering:
@@ -191,11 +199,17 @@ def read_json_object(path: Path, key: str, advice: str) -> dict[str, Any]:
     return inner
 
 
-def _read_json(path: Path, subsets: Sequence[str], train: str) -> TimedAnnotations:
+def _database(path: Path) -> dict[str, Any]:
+    """The videos of a JSON file, each an object with a subset."""
     database = read_json_object(path, "database", "give annotations in the format of ActivityNet")
     for name, video in database.items():
         if not isinstance(video, dict) or not isinstance(video.get("subset"), str):
             raise UserError(f"{path}: video {name!r} has no subset; add it, or remove the video")
+    return database
+
+
+def _read_json(path: Path, subsets: Sequence[str], train: str) -> TimedAnnotations:
+    database = _database(path)
     chosen = _chosen(path, subsets, (video["subset"] for video in database.values()))
     read: dict[str, dict[str, tuple[float | None, list[tuple[float, float]], list[str]]]] = {n: {} for n in chosen}
     for name, video in database.items():
@@ -235,12 +249,17 @@ def _of_json(video: Mapping[str, Any]) -> tuple[float | None, list[tuple[float, 
     return duration, spans, labels
 
 
-def _read_epic(path: Path, subsets: Sequence[str]) -> TimedAnnotations:
-    gathering = _gathering(path)
-    names = [path.name] if not path.is_dir() else [n for n in map(gathering.file, _LISTS) if n]
+def _epic_tables(path: Path) -> dict[str, str]:
+    """Names of the tables of segments by subset."""
+    names = [name for name in _LISTS if (path / name).is_file()] if path.is_dir() else [path.name]
     if not names:
         raise UserError(f"{path}: no {' and no '.join(_LISTS)}; give annotations, or the folder of them")
-    files = {Path(name).stem.rpartition("_")[2]: name for name in names}
+    return {Path(name).stem.rpartition("_")[2]: name for name in names}
+
+
+def _read_epic(path: Path, subsets: Sequence[str]) -> TimedAnnotations:
+    gathering = _gathering(path)
+    files = _epic_tables(path)
     chosen = _chosen(path, subsets, files)
     durations = _epic_durations(gathering)
     heads = tuple((head, _epic_classes(gathering, head)) for head in epic100.CLASSES)

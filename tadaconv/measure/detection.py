@@ -9,9 +9,8 @@ its input.
 Time is in any unit, the same for all spans. tIoU is temporal intersection over union, 0 where both spans are empty.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -28,7 +27,6 @@ NUM_DRAWS = 1000
 """Bootstrap samples of an interval."""
 
 _LARGEST_AN = 100
-_PAIRS_AT_ONCE = 1 << 20
 
 
 def tiou(first_N2: Floats, second_N2: Floats) -> Floats:
@@ -129,7 +127,7 @@ def _suppress(
     """
     spans, scores = _spans(spans_N2), np.asarray(scores_N, dtype=np.float64)
     groups = _groups(labels, len(spans))
-    order = np.lexsort((groups, spans[:, 1], spans[:, 0], -scores))
+    order = _best_first(groups, scores, spans, groups)
     indices, kept_scores = [np.zeros(0, dtype=np.int64)], [np.zeros(0)]
     for group in np.unique(groups):
         members = order[groups[order] == group]
@@ -180,6 +178,19 @@ def vote(
     return refined
 
 
+def _best_first(first_N: Ints, scores_N: Floats, spans_N2: Floats, last_N: Ints) -> Ints:
+    """The order by ``first_N``, score, start, end and ``last_N``, of which only scores descend."""
+    order = np.argsort(-scores_N)
+    small = first_N.astype(np.min_scalar_type(first_N.max(initial=0)))  # numbers of 16 bits are sorted in linear time
+    order = order[np.argsort(small[order], kind="stable")]
+    same = (np.diff(scores_N[order]) == 0) & (np.diff(first_N[order]) == 0)
+    tied = np.flatnonzero(np.append(same, False) | np.append(False, same)) if len(order) else order
+    among = order[tied]  # few, as a rule: the others need not be sorted by more
+    keys = last_N[among], spans_N2[among, 1], spans_N2[among, 0], -scores_N[among], first_N[among]
+    order[tied] = among[np.lexsort(keys)]
+    return order
+
+
 def _spans(spans_N2: ArrayLike) -> Floats:
     return np.asarray(spans_N2, dtype=np.float64).reshape(-1, 2)
 
@@ -197,7 +208,7 @@ class Instances:
     """The true segments of all videos, in columns.
 
     Attributes:
-        videos: the number of the video of each, int64 (M,).
+        videos: the number of the video of each, from 0, int64 (M,).
         spans: starts and ends, float64 (M, 2).
         labels: the class of each by head, int64 (M, H); -1 for a class that no truth has.
     """
@@ -351,28 +362,28 @@ def _of_head(
     places = np.searchsorted(classes, labels).clip(max=len(classes) - 1)
     known = np.flatnonzero(classes[places] == labels)
     # By class, and in each the best first.
-    spans, scores = predictions.spans[known], predictions.scores[known]
-    order = known[np.lexsort((predictions.videos[known], spans[:, 1], spans[:, 0], -scores, places[known]))]
-    places = places[order]
-    videos, numbers = np.unique(np.concatenate([truth.videos, predictions.videos]), return_inverse=True)
-    true_videos, own_videos = numbers[: len(truth)], numbers[len(truth) :][order]
-    correct, found = _match(
-        true_videos * len(classes) + true_places, truth.spans, own_videos * len(classes) + places,
-        predictions.spans[order], thresholds,
-    )  # fmt: skip
+    order = known[
+        _best_first(places[known], predictions.scores[known], predictions.spans[known], predictions.videos[known])
+    ]
+    places, own_videos = places[order], predictions.videos[order]
+    num_videos = int(max(truth.videos.max(), predictions.videos.max(initial=0))) + 1
+    true_keys, keys = true_places * num_videos + truth.videos, places * num_videos + own_videos
+    correct, found = _match(true_keys, truth.spans, keys, predictions.spans[order], thresholds)
     precision = _Precision(correct, places, len(classes))
 
     def by_class(weights_V: Floats) -> Floats:
-        totals = np.bincount(true_places, weights_V[true_videos], len(classes))
+        totals = np.bincount(true_places, weights_V[truth.videos], len(classes))
         with np.errstate(invalid="ignore"):
             return 100 * precision.summed(weights_V[own_videos]) / totals  # NaN: none of the class is in the sample
 
-    scores = by_class(np.ones(len(videos)))
+    videos = np.unique(np.concatenate([truth.videos, predictions.videos]))
+    weights = np.ones(num_videos)
+    scores = by_class(weights)
     generator = np.random.default_rng(seed)
     draws = []
     for _ in range(num_draws):
-        weights = generator.multinomial(len(videos), np.full(len(videos), 1 / len(videos))).astype(np.float64)
-        if weights[true_videos].any():
+        weights[videos] = generator.multinomial(len(videos), np.full(len(videos), 1 / len(videos)))
+        if weights[truth.videos].any():
             draws.append(np.nanmean(by_class(weights), axis=1))
     levels = scores.mean(axis=1)
     samples = np.array(draws).reshape(-1, len(levels))
@@ -402,65 +413,50 @@ def _match(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which predictions, the best first, are correct, (K, P), and which true segments are found, (K, M).
 
-    A key is of a video and a class. Predictions of different keys cannot take the same true segment: the first of
-    every key are matched at once, then the second of every key, and so on.
+    A key is of a video and a class. Of every key at once, the first prediction that overlaps a segment takes the one
+    that it overlaps most; then the first of those that overlap one that is left, and so on.
     """
-    order, ranks, members, overlaps = _overlapping(true_keys, true_spans, keys, spans, float(thresholds.min()))
+    ranks, members, overlaps = _overlapping(true_keys, true_spans, keys, spans, float(thresholds.min()))
+    # A stable order: of segments with equal overlap, the one that starts earlier stays first.
+    order = np.lexsort((-overlaps, keys[ranks] * len(keys) + ranks))
+    ranks, members, overlaps = ranks[order], members[order], overlaps[order]
     correct = np.zeros((len(thresholds), len(keys)), dtype=bool)
-    taken = np.zeros((len(thresholds), len(true_keys)), dtype=bool)
-    # Turns: the place of a prediction among those of its key that overlap a true segment at all.
-    overlapping = np.unique(ranks)
-    by_key = overlapping[np.argsort(keys[overlapping], kind="stable")]
-    turns = np.zeros(len(keys), dtype=np.int64)
-    turns[by_key] = _count_from_start(keys[by_key])
-    in_turn = np.lexsort((members, -overlaps, ranks, turns[ranks]))
-    ranks, members, overlaps = ranks[in_turn], members[in_turn], overlaps[in_turn]
-    bounds = np.searchsorted(turns[ranks], np.arange(turns.max(initial=-1) + 2))
-    for start, end in pairwise(bounds.tolist()):
-        first = np.flatnonzero(np.diff(ranks[start:end], prepend=-1))
-        free = (overlaps[start:end] >= thresholds[:, None]) & ~taken[:, members[start:end]]
-        best = np.minimum.reduceat(np.where(free, np.arange(end - start), end - start), first, axis=1)
-        level, place = np.nonzero(best < end - start)
-        correct[level, ranks[start + first[place]]] = True
-        taken[level, members[start + best[level, place]]] = True
-    found = np.zeros_like(taken)
-    found[:, order] = taken
+    found = np.zeros((len(thresholds), len(true_keys)), dtype=bool)
+    for is_correct, is_found, threshold in zip(correct, found, thresholds, strict=True):
+        pairs = np.flatnonzero(overlaps >= threshold)
+        while len(pairs):
+            first = pairs[np.diff(keys[ranks[pairs]], prepend=-1) != 0]
+            is_correct[ranks[first]] = True
+            is_found[members[first]] = True
+            pairs = pairs[~(is_correct[ranks[pairs]] | is_found[members[pairs]])]
     return correct, found
 
 
 def _overlapping(
     true_keys: Ints, true_spans: Floats, keys: Ints, spans: Floats, least: float
-) -> tuple[Ints, Ints, Ints, Floats]:
+) -> tuple[Ints, Ints, Floats]:
     """Pairs of a prediction and a true segment of its key with a tIoU of at least ``least``.
 
-    Returns the order in which true segments are numbered here, (M,), then of each pair the prediction, the true segment
-    in that order, and the tIoU.
+    Returns the prediction, the true segment and the tIoU of each; of one prediction, segments that start earlier first.
     """
     order = np.lexsort((true_spans[:, 1], true_spans[:, 0], true_keys))
     true_keys, true_spans = true_keys[order], true_spans[order]
-    firsts = np.searchsorted(true_keys, keys, "left")
-    counts = np.searchsorted(true_keys, keys, "right") - firsts
-    parts = [(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))]
-    for start, end in _chunks(counts):
-        size = counts[start:end]
-        ranks = np.repeat(np.arange(start, end), size)
-        members = np.repeat(firsts[start:end] - (size.cumsum() - size), size) + np.arange(size.sum())
-        overlaps = tiou(spans[ranks], true_spans[members])
+    distinct, firsts, counts = np.unique(true_keys, return_index=True, return_counts=True)
+    places = np.searchsorted(distinct, keys).clip(max=len(distinct) - 1)
+    members, num_left = firsts[places], np.where(distinct[places] == keys, counts[places], 0)
+    ranks = np.arange(len(keys))
+    parts = []
+    while True:  # in turn the first segment of every key, the second, ...
+        there = num_left > 0
+        ranks, members, num_left, spans = ranks[there], members[there], num_left[there] - 1, spans[there]
+        overlaps = tiou(spans, true_spans[members])
         enough = overlaps >= least
-        parts.append((ranks[enough], members[enough], overlaps[enough]))
-    ranks, members, overlaps = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return order, ranks, members, overlaps
-
-
-def _chunks(counts: Ints) -> Iterator[tuple[int, int]]:
-    """Bounds of stretches whose counts add up to about :data:`_PAIRS_AT_ONCE`."""
-    total = counts.cumsum()
-    start = 0
-    while start < len(counts):
-        before = total[start - 1] if start else 0
-        end = max(start + 1, int(np.searchsorted(total, before + _PAIRS_AT_ONCE, "right")))
-        yield start, end
-        start = end
+        parts.append((ranks[enough], order[members[enough]], overlaps[enough]))
+        if not len(ranks):
+            break
+        members = members + 1
+    first, second, third = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return first, second, third
 
 
 def _count_from_start(values: Ints) -> Ints:
@@ -547,7 +543,7 @@ def average_recall(
     levels = np.asarray(thresholds, dtype=np.float64)
     spans, num_proposals = proposals.spans, len(proposals)
     videos, true_places = np.unique(truth.videos, return_inverse=True)
-    order = np.lexsort((spans[:, 1], spans[:, 0], -proposals.scores, proposals.videos))
+    order = _best_first(proposals.videos, proposals.scores, spans, proposals.videos)
     order = order[np.isin(proposals.videos[order], videos)]
     turns = _count_from_start(proposals.videos[order])
     there = np.bincount(np.searchsorted(videos, proposals.videos[order]), minlength=len(videos))
@@ -556,14 +552,14 @@ def average_recall(
     kept = np.minimum((there * (budget / max(num_proposals, 1))).astype(np.int64), there)
     share = np.arange(1, _LARGEST_AN + 1) / 100.0 * (budget / max(int(kept.sum()), 1))
     taken = np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
-    true_order, ranks, members, overlaps = _overlapping(
+    ranks, members, overlaps = _overlapping(
         truth.videos, truth.spans, proposals.videos[order], spans[order], float(levels.min())
     )
     # The place of the first proposal that finds it, by threshold and true segment.
     first = np.full((len(levels), len(truth)), num_proposals)
     for level, threshold in enumerate(levels):
         enough = overlaps >= threshold
-        np.minimum.at(first[level], true_order[members[enough]], turns[ranks[enough]])
+        np.minimum.at(first[level], members[enough], turns[ranks[enough]])
     found = np.array([(row[:, None] < taken[true_places]).sum(axis=0) for row in first], dtype=np.float64)
     return AverageRecall(levels, 100 * found / len(truth))
 

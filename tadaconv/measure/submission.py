@@ -18,6 +18,7 @@ from tadaconv.data.timed_annotations import (
     read_json_object,
     read_timed_annotations,
     span_of,
+    subset_names,
 )
 from tadaconv.errors import UserError, lookup
 from tadaconv.measure.detection import (
@@ -155,14 +156,12 @@ _NOTHING = TimedVideo(None, np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
 
 def _annotations(truth: Path, subset: str) -> TimedAnnotations:
     """Those of the one subset that is scored."""
-    if subset:
-        return read_timed_annotations(truth, (subset,))
-    annotations = read_timed_annotations(truth)
-    if len(annotations.subsets) == 1:
-        return annotations
-    if _USUAL_SUBSET not in annotations.subsets:
-        raise UserError(f"{truth} has the subsets {', '.join(annotations.subsets)}; name one with --subset")
-    return read_timed_annotations(truth, (_USUAL_SUBSET,))
+    if not subset:
+        names = subset_names(truth)
+        if len(names) > 1 and _USUAL_SUBSET not in names:
+            raise UserError(f"{truth} has the subsets {', '.join(names)}; name one with --subset")
+        subset = _USUAL_SUBSET if _USUAL_SUBSET in names else "".join(names)
+    return read_timed_annotations(truth, (subset,) if subset else ())
 
 
 Detected = list[tuple[float, ...]]

@@ -96,10 +96,7 @@ def test_average_precision_is_that_of_plain_loops(truth: list[Item], predictions
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_average_precision_of_many_predictions_is_that_of_plain_loops(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(detection, "_PAIRS_AT_ONCE", 50)  # so that pairs are made in several parts
+def test_average_precision_of_many_predictions_is_that_of_plain_loops(seed: int) -> None:
     truth, predictions = random_case(seed, 5, 60, 600)
     ours = evaluated(truth, predictions, thresholds=ACTIVITYNET_THRESHOLDS)
     for level, threshold in enumerate(ACTIVITYNET_THRESHOLDS):

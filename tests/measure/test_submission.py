@@ -184,11 +184,13 @@ def test_one_line_for_wrong_options(tmp_path: Path, tada: Call, options: tuple[s
     assert done.err.count("\n") == 1
 
 
-def test_a_subset_must_be_named_where_none_is_usual(tmp_path: Path, tada: Call) -> None:
+def test_a_subset_must_be_named_where_none_is_usual_and_only_it_is_read(tmp_path: Path, tada: Call) -> None:
     database = {name: {**of, "subset": of["subset"][:5]} for name, of in DATABASE.items()}
     done = tada("detections", *map(str, files(tmp_path, perfect(), database)))
     assert done.status == 2
     assert "has the subsets train, valid; name one with --subset" in done.err
+    broken = {name: {**of, "duration": "long"} if of["subset"] == "training" else of for name, of in DATABASE.items()}
+    assert tada("detections", *map(str, files(tmp_path, perfect(), broken))).status == 0
     only = {name: of for name, of in database.items() if of["subset"] == "valid"}
     assert tada("detections", *map(str, files(tmp_path, perfect(), only))).status == 0
 
