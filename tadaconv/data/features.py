@@ -96,10 +96,16 @@ class FeatureVideos(SegmentSource):
         return self._batch([(window, window.holds(self._spans(window.video))) for window in windows])
 
     def val_truth(self) -> list[Segments]:
-        """The segments of the validation videos, in steps of the video."""
+        """The segments of the validation videos, in steps of the video, also where they begin or end beyond its steps.
+
+        They are as annotated, not cut, since overlaps in steps are then those in seconds.
+        """
         return [
-            Segments(torch.from_numpy(self._spans(name)).float(), torch.from_numpy(self._labels(name)))
-            for name in self.videos
+            Segments(
+                torch.from_numpy(grid_of(self._data, video.duration).steps(video.spans)).float(),
+                torch.from_numpy(video.labels),
+            )
+            for video in self.videos.values()
         ]
 
     def seconds(self, video: str, steps: Tensor) -> Tensor:

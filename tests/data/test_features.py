@@ -234,6 +234,19 @@ def test_what_a_window_says_is_what_the_files_say(name: str, tmp_path: Path) -> 
     assert len(videos.class_names) == 3 * sample.num_heads
 
 
+def test_truth_is_not_cut_where_features_end(hacs: Path, tmp_path: Path) -> None:
+    """So that overlaps, and the scores that follow from them, are those in seconds."""
+    _annotate(lambda videos: [v["annotations"].append({"segment": [0, float(v["duration"])], "label": "Ballet"})
+                              for v in videos.values()])(hacs)  # fmt: skip
+    videos = FeatureVideos(resolve(HACS.but(num_steps=200), hacs, tmp_path), CPU)
+    for (name, video), truth in zip(videos.videos.items(), videos.val_truth(), strict=True):
+        assert truth.spans[-1, 0] < 0
+        assert truth.spans[-1, 1] > videos.lengths[name]
+        seconds = 16 / 15 + (truth.spans.double() - 0.5) * 8 / 15
+        np.testing.assert_allclose(seconds, video.spans, atol=1e-4)
+        assert truth.labels.tolist() == video.labels.tolist()
+
+
 def test_every_segment_is_trained_on_in_the_windows_that_hold_it(hacs: Path, tmp_path: Path) -> None:
     videos = FeatureVideos(resolve(HACS, hacs, tmp_path), CPU)
     _, truth = videos.train_batch(torch.arange(videos.num_train), 0, 0)
