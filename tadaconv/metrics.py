@@ -10,6 +10,7 @@ from math import isfinite
 from typing import Literal
 
 from tadaconv.errors import UserError, lookup
+from tadaconv.text import capitalised
 
 ROUNDING_ERROR = 1e-9
 """Scores and differences that are no further apart differ by rounding alone."""
@@ -114,7 +115,7 @@ class Metric:
     @property
     def heading_on_page(self) -> str:
         """``Top-1 (%)``."""
-        return self.label[:1].upper() + self.label[1:] + (f" ({self.unit})" if self.unit else "")
+        return capitalised(self.label) + (f" ({self.unit})" if self.unit else "")
 
     @property
     def axis(self) -> str:

@@ -48,6 +48,11 @@ def plural(number: int, noun: str, nouns: str = "") -> str:
     return f"{number} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
+def capitalised(text: str) -> str:
+    """``text`` with a capital at its start; symbols of one letter and words such as *mAP* stay as they are."""
+    return text if len(text) < 2 or text[1].isupper() else text[0].upper() + text[1:]
+
+
 def listed(names: Sequence[object], last: str = "and") -> str:
     """``a``, ``a and b``, ``a, b and c``, of one name or more."""
     *others, final = map(str, names)

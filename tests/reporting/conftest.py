@@ -1,6 +1,6 @@
 """Made-up results: a table's cell records without any training."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -9,7 +9,8 @@ import pytest
 
 from tadaconv.execution.cells import Cell, CellRecord, Status
 from tadaconv.regime import Regime
-from tadaconv.result import CurvePoint, Result, StageCalibration
+from tadaconv.regimes.quick_localize import REGIME as QUICK_LOCALIZE
+from tadaconv.result import CurvePoint, DetectionScores, OrderBlind, Result, StageCalibration
 from tadaconv.spec import Backbone, Context, Placement, Rival, Schedule, Synthetic, TAda, Temporal
 from tadaconv.study import Budget, LoadedStudy, Study, Suggestion, TrialRecord, walk
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
@@ -329,5 +330,65 @@ def make_study() -> MakeStudy:
     def make(num_trials: int = 24, **changes: object) -> tuple[LoadedStudy, list[TrialRecord]]:
         question = "Which stages need it?\n\nA study made up for a test."
         return LoadedStudy("placed", question, STUDY), study_records(num_trials, **changes)  # type: ignore[arg-type]
+
+    return make
+
+
+# Localization
+
+TIOUS = [0.3, 0.4, 0.5, 0.6, 0.7]
+ORDER_BLIND = OrderBlind(classes=["grows", "shrinks"], mean=54.8, low=53.3, high=56.1)
+
+
+def detection(at_half: Mapping[str, float], /, **changes: object) -> DetectionScores:
+    """Scores of a cell with these average precisions at tIoU 0.5; at the next threshold they are 0.9 times those."""
+    falling = {name: [min(100.0, at * 0.9**step) for step in range(-2, 3)] for name, at in at_half.items()}
+    by_tiou = [sum(values) / len(values) for values in zip(*falling.values(), strict=True)]
+    score = sum(by_tiou) / len(TIOUS)
+    bins = [(0.0, 28.0, 120), (28.0, 44.0, 61), (44.0, None, 70)]
+    values = {
+        "tious": TIOUS, "by_tiou": by_tiou, "interval": (score - 3.0, score + 4.0), "by_class": falling,
+        "average_recall": {number: 90 - 60 / number for number in (1, 5, 10, 50, 100)}, "recall_auc": 81.5,
+        "num_segments": 251, "unit": "frames", "order_blind": ORDER_BLIND,
+        "by_duration": [
+            {"shortest": low, "longest": high, "num_segments": number, "recall": [80.0 + i - 5 * k for k in range(5)]}
+            for i, (low, high, number) in enumerate(bins)
+        ],
+    }  # fmt: skip
+    return DetectionScores.model_validate({**values, **changes})
+
+
+def localized(row: Row, seed: int, scores: DetectionScores) -> CellRecord:
+    """A finished cell of ``row`` in the regime quick_localize."""
+    score = sum(scores.by_tiou) / len(scores.by_tiou)
+    tree = result(50.0).model_dump()
+    of_classes = {"top1", "top5", "per_class", "per_family", "classes", "family_classes", "confusion"}
+    kept = {name: value for name, value in tree.items() if name not in of_classes}
+    curve = [CurvePoint(metric="map", epoch=e, step=9 * e, train_loss=1 / e, score=score * e / 6) for e in range(1, 7)]
+    made = {**kept, "metric": "map", "score": score, "num_val": 100, "curve": curve, "detection": scores}
+    return CellRecord(Cell(row.name, QUICK_LOCALIZE.experiment(row.temporal, seed)), "finished", Result(**made))
+
+
+Localized = Callable[[Mapping[str, Sequence[DetectionScores]]], tuple[LoadedTable, list[CellRecord]]]
+
+
+@pytest.fixture(scope="session")
+def make_detection() -> Callable[..., DetectionScores]:
+    """``make_detection({"grows": 60.0, "shows a 0": 80.0})``: scores with these average precisions at tIoU 0.5."""
+    return detection
+
+
+@pytest.fixture(scope="session")
+def make_localization() -> Localized:
+    """``make_localization({"row": [scores, scores], "base": [...]})``: a table whose base is its last row, by seed."""
+
+    def make(scores: Mapping[str, Sequence[DetectionScores]]) -> tuple[LoadedTable, list[CellRecord]]:
+        loaded = loaded_table(list(scores), list(scores)[-1])
+        cells = [
+            localized(loaded.table.row(name), seed, found)
+            for name, by_seed in scores.items()
+            for seed, found in enumerate(by_seed)
+        ]
+        return loaded, cells
 
     return make

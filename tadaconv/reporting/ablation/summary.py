@@ -233,9 +233,9 @@ def by_label(export: Export) -> pd.DataFrame:
         for name, subset in subsets.items():
             lines.append((cell.row, name, "", subset.num_val, subset.top1, nan))
             lines += [(cell.row, name, head, subset.num_val, top1, nan) for head, top1 in subset.per_head.items()]
-    for found in detections_of(export):
-        scores = {head: float(np.mean(values)) for head, values in found.scores.by_head.items()}
-        lines += [(found.row, "all", head, found.num_val, score, nan) for head, score in scores.items()]
+    for origin, scores in detections_of(export):
+        means = {head: float(np.mean(values)) for head, values in scores.by_head.items()}
+        lines += [(origin.row, "all", head, origin.num_val, score, nan) for head, score in means.items()]
     df = pd.DataFrame(lines, columns=["row", "clips", "label", "num_val", "score", "top5"])
     over_seeds = df.groupby(["row", "clips", "label"], sort=False).agg(
         num_val=("num_val", "first"), n=("score", "size"), **{mean: ("score", "mean"), sd: ("score", "std")},

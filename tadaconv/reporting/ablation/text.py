@@ -342,15 +342,11 @@ def _ceiling_notes(export: Export) -> list[str]:
         f"[{percent(ceiling.low)}, {percent(ceiling.high)}] on {on}, at any tIoU; the brackets hold 95 % of the ways "
         "in which it may break ties."
     )
-    rows = precision_on(export, ceiling.classes)
-    # A mean without an interval may be high by chance.
-    is_above = (rows["low"] > ceiling.high) & (rows["n"] > 1)
-    above, others = rows[is_above], rows[~is_above & (rows["mean"] > ceiling.mean)]
+    rows = precision_on(export, {on: ceiling.classes})
+    is_above = rows["low"] > ceiling.high  # a mean without an interval may be high by chance
     parts = {
-        f"Above it at tIoU {tiou:g}, with the whole interval over seeds": above,
-        "Above it, but not with a whole interval"
-        if len(above)
-        else f"Above it at tIoU {tiou:g}, but not with a whole interval over seeds": others,
+        f"Above it at tIoU {tiou:g} with the whole interval over seeds": rows[is_above],
+        f"Above it at tIoU {tiou:g} by the mean alone": rows[~is_above & (rows["mean"] > ceiling.mean)],
     }
     found = [f"{which}: {_scores_in_words(lines)}." for which, lines in parts.items() if len(lines)]
     return [" ".join([note, *(found or [f"No row lies above it at tIoU {tiou:g}."])])]
@@ -367,35 +363,24 @@ def _scores_in_words(rows: pd.DataFrame) -> str:
 
 def _videos_notes(export: Export) -> list[str]:
     """On how many segments of how many videos detections are evaluated, and which labels they have."""
-    found = next(iter(detections_of(export)), None)
-    if found is None:
-        return []
-    heads = list(found.scores.by_head)
-    labels = f" mAP is of the {heads[-1]}; the same detections are scored for each label." if heads else ""
-    return [
-        f"Evaluated on {plural(found.num_val or 0, 'validation video')} with {found.scores.num_segments:,} true "
-        f"segments.{labels}"
-    ]
+    for origin, scores in detections_of(export)[:1]:
+        heads = list(scores.by_head)
+        labels = f" mAP is of the {heads[-1]}; each label is scored over the same detections." if heads else ""
+        videos = plural(origin.num_val or 0, "validation video")
+        return [f"Evaluated on {videos} with {scores.num_segments:,} true segments.{labels}"]
+    return []
 
 
-def detection_methods(export: Export) -> dict[str, Any] | None:
-    """What the methods of a page say of detections; None where cells do not localize."""
-    experiment = next((cell.experiment for cell in export.manifest.cells if cell.detection is not None), None)
-    if experiment is None:
-        return None
-    tious = detections_of(export)[0].scores.tious
-    suppression = experiment["localization"]["suppression"]
-    of_class = " of its class" if suppression["by_class"] else ""
-    lowered = (
-        f"Soft-NMS (Bodla et al., ICCV 2017) with sigma {suppression['sigma']:g} lowers the score of a detection that "
-        f"overlaps a better one{of_class}; the best {suppression['most']} of a video are kept."
-    )
-    return {
-        "tious": listed([f"{tiou:g}" for tiou in tious]),
-        "num_draws": NUM_DRAWS,
-        "suppression": lowered,
-        "by_order": classes_by_order(export),
-    }
+def detection_methods(export: Export) -> dict[str, Any]:
+    """What the methods of a page say of detections; empty where cells do not localize."""
+    for origin, scores in detections_of(export)[:1]:
+        return {
+            "tious": listed([f"{tiou:g}" for tiou in scores.tious]),
+            "num_draws": NUM_DRAWS,
+            "suppression": origin.experiment["localization"]["suppression"],
+            "by_order": classes_by_order(export),
+        }
+    return {}
 
 
 def _mixing_notes(export: Export) -> list[str]:
@@ -418,11 +403,11 @@ def _clips_notes(export: Export, summary: pd.DataFrame) -> list[str]:
     """How far accuracies may be off on other validation clips, which intervals over seeds do not cover."""
     if "seeds" in set(summary["covers"]) and (known := detections_of(export)):
         row = summary["row"].iloc[int(summary[export.metric.column("mean")].argmax())]
-        found = next(cell for cell in known if cell.row == row)
-        ends = " to ".join(map(percent, found.scores.interval))
+        origin, scores = next(pair for pair in known if pair[0].row == row)
+        ends = " to ".join(map(percent, scores.interval))
         return [
             "Intervals over seeds do not cover the choice of validation videos: the bootstrap interval of "
-            f"{_quoted(row)}, seed {found.seed}, over {plural(found.num_val or 0, 'video')} is {ends} %."
+            f"{_quoted(row)}, seed {origin.seed}, over {plural(origin.num_val or 0, 'video')} is {ends} %."
         ]
     best, clips = summary[export.metric.column("mean")].max(), validation_clips(export.manifest)
     if "seeds" not in set(summary["covers"]) or not clips or not export.metric.of_classes:

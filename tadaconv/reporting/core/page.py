@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from tadaconv.reporting.core.format import anchor, difference, scaled, score, seconds
-from tadaconv.text import plural, visible
+from tadaconv.text import capitalised, plural, visible
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (anchor, difference, plural, scaled, score, seconds)
+    filters = (anchor, capitalised, difference, plural, scaled, score, seconds)
     environment.filters |= {function.__name__: function for function in filters}
     return environment
 

@@ -9,9 +9,7 @@ from tadaconv.reporting.ablation.detections import (
     classes_by_order,
     detections_of,
     order_blind,
-    precision_of_classes,
     precision_on,
-    scores_by,
     tiou_shown,
 )
 from tadaconv.reporting.ablation.figures.curves import BASE_CURVE, MOST_PANELS, ROW_CURVE
@@ -35,21 +33,17 @@ _BESIDE = 4
 
 
 def precision_by_class_data(export: Export) -> pd.DataFrame:
-    """Average precision in percent at one tIoU, one line per row and panel: row, panel, n, mean, low, high.
+    """Average precision in percent at one tIoU, one line per panel and row: panel, row, n, mean, low, high.
 
     A panel is a class, or the mean of those that the order of frames alone tells apart, which comes first. Of more than
     ``MOST_CLASSES`` those with the largest range of the rows' means are kept. Empty where cells do not localize.
     """
-    if not detections_of(export):
-        return pd.DataFrame(columns=["row", "panel", "n", "mean", "low", "high"])
-    by_class, ceiling = precision_of_classes(export).rename(columns={"class": "panel"}), order_blind(export)
-    means = by_class.groupby("panel", sort=False)["mean"]
+    ceiling, classes = order_blind(export), export.detections["class"].unique()
+    together = {} if ceiling is None else {classes_by_order(export): ceiling.classes}
+    data = precision_on(export, {**together, **{name: [name] for name in classes}})
+    means = data[~data["panel"].isin(list(together))].groupby("panel", sort=False)["mean"]
     widest = (means.max() - means.min()).nlargest(MOST_CLASSES).index
-    by_class = by_class[by_class["panel"].isin(widest)]
-    if ceiling is None:
-        return by_class
-    both = precision_on(export, ceiling.classes).assign(panel=classes_by_order(export))
-    return pd.concat([both, by_class])[by_class.columns]
+    return data[data["panel"].isin([*together, *widest])]
 
 
 def precision_by_class(export: Export) -> Drawing | None:
@@ -141,8 +135,20 @@ def draw_precision_by_class(data: pd.DataFrame, rows: pd.DataFrame, ceiling: Ord
 
 
 def detection_scores_data(export: Export) -> pd.DataFrame:
-    """The lines of :func:`~tadaconv.reporting.ablation.detections.scores_by`."""
-    return scores_by(export)
+    """One line per row, measure and place: row, measure, place, n, mean, low, high (the lowest and highest seed).
+
+    ``measure`` is *map* by threshold of tIoU, *recall* by the number of detections a video on average, or *duration*:
+    recall by the duration of true segments, whose place is the number of the bin, left out where it has no segments.
+    """
+    lines: list[tuple[str, str, float, float]] = []
+    for origin, scores in detections_of(export):
+        row, at = origin.row, scores.tious.index(tiou_shown(export))
+        lines += [(row, "map", *pair) for pair in zip(scores.tious, scores.by_tiou, strict=True)]
+        lines += [(row, "recall", *pair) for pair in scores.average_recall.items()]
+        lines += [(row, "duration", i, part.recall[at]) for i, part in enumerate(scores.by_duration) if part.recall]
+    df = pd.DataFrame(lines, columns=["row", "measure", "place", "percent"])
+    known = df[df["percent"].between(0, 100)].groupby(["row", "measure", "place"], sort=False)["percent"]
+    return known.agg(n="size", mean="mean", low="min", high="max").reset_index()
 
 
 def detection_scores(export: Export) -> Drawing | None:
@@ -152,7 +158,7 @@ def detection_scores(export: Export) -> Drawing | None:
         return None
     summary = named(export)
     rows, _ = ends(summary[summary["row"].isin(data["row"])], "mean", MOST_PANELS)
-    scores = detections_of(export)[0].scores
+    _, scores = detections_of(export)[0]
     return draw_detection_scores(data, rows, common_base(export), scores, export=export)
 
 
