@@ -35,6 +35,9 @@ _PER_ELEMENT: dict[Any, str] = {
 }
 """Operators of one multiply-add an output element, and their kind."""
 
+_SPARSE_PRODUCTS = (aten._embedding_bag, aten._embedding_bag_forward_only)
+"""With weights, products of a sparse matrix and a dense one: a multiply-add an entry and column of the dense one."""
+
 _UNCOUNTED = {
     aten.dot, aten.vdot, aten.mv, aten.addmv, aten.addr, aten.addbmm, aten.lerp, aten._cdist_forward, aten.renorm,
     aten._trilinear, aten.grid_sampler_2d, aten.grid_sampler_3d, aten.lstm, aten.gru, aten._native_multi_head_attention,
@@ -112,6 +115,9 @@ class _Recorder(TorchDispatchMode):
         elif packet is aten._scaled_dot_product_flash_attention_for_cpu:
             query, key, value = args[:3]
             macs["attention"] += prod(query.shape[:-1]) * key.shape[-2] * (query.shape[-1] + value.shape[-1])
+        elif packet in _SPARSE_PRODUCTS and args[6:7] not in ((), (None,)):
+            macs["linear"] += args[1].numel() * args[0].shape[1]
+            self.record.activations[caller] += _num_elements(out)
         elif packet in flop_registry:
             flops = flop_registry[packet](*args, **kwargs, out_val=out)
             assert flops % 2 == 0, f"torch.utils.flop_counter counts two a multiply-add, not {flops} for {func}"

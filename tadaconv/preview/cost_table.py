@@ -13,7 +13,7 @@ from rich.table import Table
 from tadaconv.discovery import available, is_path
 from tadaconv.errors import unknown
 from tadaconv.measure import KINDS, Cost, count
-from tadaconv.models import BACKBONES, Host, plug_in, takes_clips
+from tadaconv.models import BACKBONES, Host, takes_clips
 from tadaconv.preview.rendering import rows_table
 from tadaconv.preview.scale import PAPER, Scale, build_host, errors_of_row, in_words, scale_of
 from tadaconv.regime import Regime
@@ -84,7 +84,7 @@ class NetworkCosts:
         self._costs: dict[tuple[str, Scale], Cost] = {}
 
     def of(self, scale: Scale, temporal: Temporal) -> Cost:
-        """The cost of a scale's backbone with ``temporal`` plugged in, on one clip of the scale.
+        """The cost of a scale's network with ``temporal`` plugged into its backbone, on one clip of the scale.
 
         Raises :class:`UserError` where that cannot be built, or cannot take such clips.
         """
@@ -94,8 +94,8 @@ class NetworkCosts:
             with torch.device("meta"):
                 if bare not in self._hosts:
                     self._hosts[bare] = build_host(scale)
-                network = plug_in(self._hosts[bare], temporal, scale.clip[1])
-            with takes_clips(scale.backbone, scale.clip):
+                network = scale.network(self._hosts[bare], temporal)
+            with takes_clips(scale.backbone, scale.seen):
                 self._costs[key] = count(network, scale.clip)
         return self._costs[key]
 

@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import torch
 
-from tadaconv.models import Host, build
+from tadaconv.errors import UserError
+from tadaconv.models import Host, build, plug_in
+from tadaconv.models.localizing import FeatureBackbone, localizing_network
 from tadaconv.regime import Regime
-from tadaconv.spec import Backbone, Experiment, Features, Folder, Record, Temporal, Untrimmed, errors_of
+from tadaconv.spec import Backbone, Experiment, Features, Folder, Localization, Record, Temporal, Untrimmed, errors_of
 from tadaconv.table import Row
 
 ClipShape = tuple[int, ...]
@@ -21,6 +23,16 @@ class Scale(Record):
     backbone: str
     num_classes: int
     clip: ClipShape
+    localization: Localization | None = None
+    """What finds segments in clips; None where their class is recognized."""
+    window: int | None = None
+    """Frames of an untrimmed clip that the backbone sees at once."""
+
+    @property
+    def seen(self) -> ClipShape:
+        """What the backbone sees at once: a clip, or a window of an untrimmed one."""
+        channels, frames, *size = self.clip
+        return (channels, self.window or frames, *size)
 
     def with_frames(self, num_frames: int | None) -> "Scale":
         """The same with clips of ``num_frames``, or with its own if None."""
@@ -35,6 +47,8 @@ class Scale(Record):
         Raises :class:`UserError` for a row that the regime cannot take, as running its table does.
         """
         if regime is None:
+            if row.features is not None:
+                raise UserError(f"row {row.name!r}: {_NO_BACKBONE}")
             own = row.backbone or self.backbone
             return self.with_frames(row.num_frames).model_copy(update={"backbone": own})
         own_frames = replace(row, num_frames=row.num_frames or self.clip[1])
@@ -44,18 +58,36 @@ class Scale(Record):
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
         from tadaconv.dry_run import require_fit  # what reads a study need not load what trains
 
-        require_fit(Backbone(name=self.backbone), temporal, self.clip)
+        require_fit(Backbone(name=self.backbone), temporal, self.seen)
+
+    def network(self, host: Host, temporal: Temporal) -> Host:
+        """A copy of the bare backbone with ``temporal`` plugged in, and behind it what localizes, if anything does."""
+        plugged = plug_in(host, temporal, self.seen[1])
+        if self.localization is None or self.window is None:
+            return plugged
+        backbone, num_steps = FeatureBackbone(plugged, self.window), self.clip[1] // self.window
+        return localizing_network(
+            backbone, self.localization, [self.num_classes], num_steps, num_features=backbone.num_features
+        )
+
+
+_NO_BACKBONE = (
+    "features on a disk are made already, so there is no backbone to build; tada plan TABLE --data DIR measures what "
+    "localizing on them takes"
+)
 
 
 def in_words(scales: Sequence[Scale]) -> str:
     """The scale of a table's rows, for readers; frames are all that occur."""
     backbones, frames = {scale.backbone for scale in scales}, {scale.clip[1] for scale in scales}
     _, _, height, width = scales[0].clip
+    windows = [] if scales[0].window is None else [f"windows of {scales[0].window}"]
     return ", ".join(
         [
             scales[0].backbone if len(backbones) == 1 else "each row's own backbone",
             f"{scales[0].num_classes} classes",
             f"{'/'.join(map(str, sorted(frames)))} frames of {height} x {width}",
+            *windows,
         ]
     )
 
@@ -65,11 +97,14 @@ PAPER = Scale(backbone="resnet50", num_classes=400, clip=(3, 8, 256, 256))
 
 
 def scale_of(regime: Regime) -> Scale:
-    """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes."""
+    """The scale of a regime's own network and clips; a folder not yet scanned counts as 400 classes.
+
+    Raises :class:`UserError` for features on a disk, which have no backbone.
+    """
+    if isinstance(regime.data, Features):
+        raise UserError(_NO_BACKBONE)
     if isinstance(regime.data, Folder):
         num_classes = regime.data.num_classes or PAPER.num_classes
-    elif isinstance(regime.data, Features):
-        num_classes = regime.data.num_classes or 1
     elif isinstance(regime.data, Untrimmed):
         from tadaconv.data.untrimmed import CLASSES
 
@@ -83,8 +118,13 @@ def scale_of(regime: Regime) -> Scale:
 
 def _scale_of(experiment: Experiment, num_classes: int) -> Scale:
     data = experiment.data
-    clip = data.shapes[-1]
-    return Scale(backbone=experiment.backbone.name, num_classes=num_classes, clip=clip)
+    return Scale(
+        backbone=experiment.backbone.name,
+        num_classes=num_classes,
+        clip=data.shapes[-1],
+        localization=experiment.localization,
+        window=data.window if isinstance(data, Untrimmed) else None,
+    )
 
 
 def build_host(scale: Scale) -> Host:

@@ -73,7 +73,7 @@ def trained(make_up) -> Trained:
         cell = LOADED.table.row(name).cell(REGIME, 0)
         path = weights_file(out, cell.key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({"identity": cell.key, "model": build_model(cell.experiment, 10).state_dict()}, path)
+        torch.save({"identity": cell.key, "model": build_model(cell.experiment, [10]).state_dict()}, path)
         return CellRecord(cell, "finished", result)
 
     return train
@@ -172,7 +172,7 @@ def test_what_is_exported_is_what_the_network_does(seen) -> None:
     export = seen("outer", 40)
     cell = LOADED.table.row("outer").cell(REGIME, 0)
     source = open_source(cell.experiment.data, torch.device("cpu"))
-    model = build_model(cell.experiment, 10).eval()
+    model = build_model(cell.experiment, [10]).eval()
     views, labels = source.val_batch(torch.arange(40))
     layers = calibrations(model, views[:, 0])
     # Over all validation clips the order in which they are drawn does not matter.
@@ -221,7 +221,7 @@ def test_of_clips_with_several_labels_the_first_is_shown() -> None:
         Regime(summary="", backbone=Backbone(name="tiny"), data=clips, schedule=Schedule(epochs=1, batch_size=2, lr=1)),
         seed=0,
     )
-    found = inspect_network(build_model(experiment.experiment, 8).eval(), source, 12, 0, torch.device("cpu"))
+    found = inspect_network(build_model(experiment.experiment, [8]).eval(), source, 12, 0, torch.device("cpu"))
     assert {clip[2] for clip in found.clips} <= {"half: first", "half: second"}
     assert {clip[4] for clip in found.clips} <= {"half: first", "half: second"}
     assert all(0.5 <= clip[5] <= 1 for clip in found.clips)  # the likelier of two
@@ -286,7 +286,7 @@ def test_ends_of_a_clip_are_told_from_its_middle(seen) -> None:
     cell = LOADED.table.row("two rates").cell(REGIME, 0)
     indices = torch.from_numpy(np.random.default_rng(0).permutation(40)[:8])
     views, _ = open_source(cell.experiment.data, torch.device("cpu")).val_batch(indices)
-    for layer in calibrations(build_model(cell.experiment, 10), views[:, 0]):
+    for layer in calibrations(build_model(cell.experiment, [10]), views[:, 0]):
         line = export.layers[export.layers["layer"] == layer.site.conv].iloc[0]
         num_frames = layer.alpha.shape[2]
         if num_frames < 6:  # kernels of 3 and 3 frames see two frames to either side

@@ -30,8 +30,8 @@ def calibration_report(
 
     The folder is ``<out>/reports/<table>-<regime>-<first 8 digits of the cell's key>/``. The data are always written:
     ``report.json``, ``layers.csv``, ``clips.csv``, ``training.csv``, ``alphas.npz`` and the frames of the clips shown,
-    ``clips/*.png``. *tex*, *html* and *ipynb* are as for :func:`tadaconv.reporting.report`. The network runs once, on
-    the GPU if there is one.
+    ``clips/*.png``; of localization ``segments.csv`` and ``changes.csv`` as well. *tex*, *html* and *ipynb* are as for
+    :func:`tadaconv.reporting.report`. The network runs once, on the GPU if there is one.
 
     Args:
         loaded: the table of the cell.
@@ -49,7 +49,8 @@ def calibration_report(
     require_formats(formats)
     if num_clips < 1:
         raise UserError(f"num_clips must be at least 1, not {num_clips}")
-    if not (metric := metric_of([record])).of_classes:
+    localizes = record.cell.experiment.localization is not None
+    if not (metric := metric_of([record])).of_classes and not localizes:
         raise UserError(
             f"an inspection shows predicted classes, and the metric of {record.cell.name} is {metric.label}"
         )
@@ -62,7 +63,7 @@ def calibration_report(
     export = collect(loaded, regime_name, record, inspect_cell(loaded, regime_name, record, Path(out), num_clips))
     made = Report(
         name=f"{loaded.name}-{plain_name(f'{plain_name(regime_name)}-{record.cell.key[:8]}')}",
-        template="calibration",
+        template="calibration_localization" if localizes else "calibration",
         listing=listing(export.manifest),
         manifest=export.manifest,
         data=files_of(export),

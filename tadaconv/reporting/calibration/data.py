@@ -14,16 +14,17 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AliasChoices, Field, SerializerFunctionWrapHandler, model_serializer
 
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord
+from tadaconv.metrics import TOP1
 from tadaconv.reporting.core.export import (
     TEXT,
     CellOrigin,
     Columns,
-    ReportManifest,
+    ScoredManifest,
     as_csv,
     data_frame,
     origin,
@@ -48,19 +49,39 @@ TRAINING_COLUMNS: Columns = {
 }  # fmt: skip
 FRAMES: dict[str, Columns] = {"layers": LAYER_COLUMNS, "clips": CLIP_COLUMNS, "training": TRAINING_COLUMNS}
 """The frames of a :class:`CalibrationExport`; each is a CSV file of this name."""
+PLACES = {"boundary": "at a start or end", "inside": "within segments", "background": "in the background"}
+"""Where two neighbouring frames of a window are, in words."""
+LOCALIZATION_FRAMES: dict[str, Columns] = {
+    **FRAMES,
+    "clips": {"clip": "int64", "index": "int64", "frames": TEXT},
+    "segments": {
+        "clip": "int64", "kind": TEXT, "class": TEXT, **dict.fromkeys(["start", "end", "score", "tiou"], "float64"),
+    },
+    "changes": {
+        **dict.fromkeys(["layer", "factor", "place"], TEXT), **dict.fromkeys(["change", "low", "high"], "float64"),
+        "num_pairs": "int64",
+    },
+}  # fmt: skip
+"""The same of a cell of localization."""
 
 Array = NDArray[Any]
 
 
-class CalibrationManifest(ReportManifest):
-    """``report.json`` of a trained cell's report: all that is not in its other files."""
+class CalibrationManifest(ScoredManifest):
+    """``report.json`` of a trained cell's report: all that is not in its other files.
+
+    A score of top-1 is written as ``top1``, as reports called it before there were other metrics.
+    """
 
     table: str = Field(description="Name of the table's file.")
     question: str = Field(description="The table's docstring; its first paragraph is the question.")
     regime: str
     row: str
     seed: int
-    top1: float = Field(description="Validation top-1 of the cell, in percent.")
+    score: float = Field(
+        validation_alias=AliasChoices("top1", "score"),
+        description="Validation score of the cell; of top-1, in percent, it is called top1.",
+    )
     seconds: float = Field(description="Wall time of its training and evaluation.")
     num_clips: int = Field(description="Validation clips that were passed through the network.")
     alpha_low: float = Field(description="2.5 % of all alphas are lower: over clips, layers, frames and channels.")
@@ -68,6 +89,24 @@ class CalibrationManifest(ReportManifest):
     conditions: dict[str, Any] = Field(description="Backbone, data and schedule of the cell.")
     cells: list[CellOrigin] = Field(description="The cell alone.")
     opened_with: dict[str, str] = Field(description="Device and versions that inspected the weights.")
+
+    @property
+    def localizes(self) -> bool:
+        """Whether the cell is one of localization, whose network sees windows of clips one by one."""
+        return "localization" in self.cells[0].experiment
+
+    @property
+    def num_windows(self) -> int:
+        """Into how many windows of equal length a clip is cut for the network."""
+        data = self.conditions["data"]
+        return int(data["num_frames"]) // int(data["window"]) if self.localizes else 1
+
+    @model_serializer(mode="wrap")
+    def _write_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        tree: dict[str, Any] = handler(self)
+        if self.metric != TOP1.name:
+            return tree
+        return {"top1" if name == "score" else name: value for name, value in tree.items() if name != "metric"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +125,12 @@ class CalibrationExport:
         training: a line an epoch and stage, ``TRAINING_COLUMNS``; empty for results without a record of it.
         alphas: by ``<layer>.<factor>``, alpha of the clips shown, (clips, num, num_frames), float32.
         frames: for each clip shown, its frames, (T, H, W, 3), uint8.
+        segments: of localization, a line for each true segment and each of the best detections in the clips shown:
+            ``kind`` is ``true`` or ``detected``, ``start`` and ``end`` are in frames, ``score`` is that of a detection,
+            and ``tiou`` its largest with a true segment of its class.
+        changes: of localization, a line a layer, factor and place of ``PLACES``: the mean absolute ``change`` of alpha
+            from a frame to the next in the same window, over clips, channels and ``num_pairs`` pairs of frames, with a
+            95 % bootstrap interval over clips.
     """
 
     manifest: CalibrationManifest
@@ -94,6 +139,8 @@ class CalibrationExport:
     training: pd.DataFrame
     alphas: dict[str, Array]
     frames: list[Array]
+    segments: pd.DataFrame | None = None
+    changes: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +155,8 @@ class Inspection:
     alphas: dict[str, Array]
     frames: list[Array]
     environment: dict[str, str]
+    segments: list[tuple[Any, ...]] | None = None
+    changes: list[tuple[Any, ...]] | None = None
 
 
 def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, inspection: Inspection) -> CalibrationExport:
@@ -120,7 +169,8 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, inspectio
         regime=plain_name(regime_name),
         row=cell.label,
         seed=cell.experiment.seed,
-        top1=record.result.top1,
+        metric=record.result.metric,
+        score=record.result.score,
         seconds=record.result.seconds,
         num_clips=inspection.num_clips,
         alpha_low=inspection.alpha_low,
@@ -134,14 +184,19 @@ def collect(loaded: LoadedTable, regime_name: str, record: CellRecord, inspectio
         for point in record.result.curve
         for stage, parts in point.calibration.items()
     ]
+    columns = _frames_of(manifest)
+    lines = {"training": training, **{name: getattr(inspection, name) for name in columns if name != "training"}}
     return CalibrationExport(
         manifest,
-        data_frame(inspection.layers, LAYER_COLUMNS),
-        data_frame(inspection.clips, CLIP_COLUMNS),
-        data_frame(training, TRAINING_COLUMNS),
-        inspection.alphas,
-        inspection.frames,
+        **{name: data_frame(lines[name], columns[name]) for name in columns},
+        alphas=inspection.alphas,
+        frames=inspection.frames,
     )
+
+
+def _frames_of(manifest: CalibrationManifest) -> dict[str, Columns]:
+    """The frames of the export, with their columns."""
+    return LOCALIZATION_FRAMES if manifest.localizes else FRAMES
 
 
 def constant_part(distance: float, over_clips: float, over_time: float) -> float:
@@ -169,7 +224,7 @@ def shares(layers: pd.DataFrame) -> dict[str, float] | None:
 
 def files_of(export: CalibrationExport) -> dict[str, str | bytes]:
     """The files next to ``report.json``, by their names."""
-    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in FRAMES}
+    texts = {f"{name}.csv": as_csv(getattr(export, name)) for name in _frames_of(export.manifest)}
     return {**texts, "alphas.npz": _npz(export.alphas), **strips(export)}
 
 
@@ -184,7 +239,7 @@ def read_calibration(folder: Path | str = ".") -> CalibrationExport:
     folder = Path(folder)
     try:
         manifest = CalibrationManifest.model_validate_json((folder / "report.json").read_text(encoding="utf-8"))
-        df = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in FRAMES.items()}
+        df = {name: read_csv(folder / f"{name}.csv", columns) for name, columns in _frames_of(manifest).items()}
         with np.load(folder / "alphas.npz", allow_pickle=False) as arrays:
             alphas = dict(arrays)
         num_frames = int(manifest.conditions["data"]["num_frames"])

@@ -1,6 +1,6 @@
 """Inspects a trained cell: loads its weights and passes clips through; the only part that needs torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -12,20 +12,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tadaconv.data import Source, open_source
+from tadaconv.data.segments import Segments
+from tadaconv.data.source import SegmentSource
 from tadaconv.data.transforms import MEAN, STD
 from tadaconv.environment import environment, resolve_device
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
 from tadaconv.experiment import build_model, fixed_threads
 from tadaconv.measure.calibration import LayerCalibration, calibrations, inspected_clips, summarise
+from tadaconv.measure.detection import NUM_DRAWS, Predictions, tiou
 from tadaconv.models import Host
+from tadaconv.models.localizing import LocalizingNetwork
 from tadaconv.nn.frames import channels_last
-from tadaconv.reporting.calibration.data import QUANTILES, Array, Inspection, constant_part
+from tadaconv.reporting.calibration.data import PLACES, QUANTILES, Array, Inspection, constant_part
 from tadaconv.run_options import FLOAT32, Precision, RunOptions, precision_of
-from tadaconv.spec import TAda, Temporal
+from tadaconv.spec import Features, Suppression, TAda, Temporal
 from tadaconv.table import LoadedTable
 from tadaconv.training import autocast, computing_as
 from tadaconv.training.checkpoint import load_weights
+from tadaconv.training.localization import by_video
 
 MOST_SHOWN = 3
 """Clips whose alpha is shown, side by side."""
@@ -47,32 +52,65 @@ def inspect_cell(loaded: LoadedTable, regime_name: str, record: CellRecord, out:
     precision: Precision = "float32" if precision_of(result.environment) == FLOAT32 else "auto"
     with fixed_threads(device), computing_as(RunOptions(precision=precision), device):
         source = open_source(experiment.data, device)
-        model = trained_network(loaded, regime_name, record, out, [len(source.class_names)])
+        num_classes = [len(head.class_names) for head in source.heads]
+        model = trained_network(loaded, regime_name, record, out, num_classes)
         network, margin = channels_last(model.to(device)).eval(), _margin(experiment.temporal)
-        return inspect_network(network, source, num_clips, margin, device, precision)
+        suppression = None if experiment.localization is None else experiment.localization.suppression
+        return inspect_network(network, source, num_clips, margin, device, precision, suppression)
 
 
 @torch.no_grad()
 def inspect_network(
-    model: Host, source: Source, num_clips: int, margin: int, device: torch.device, precision: Precision = "auto"
+    model: Host,
+    source: Source,
+    num_clips: int,
+    margin: int,
+    device: torch.device,
+    precision: Precision = "auto",
+    suppression: Suppression | None = None,
 ) -> Inspection:
     """The calibrations of ``model`` for ``num_clips`` validation clips, of each its first view and label.
 
-    The context of ``margin`` frames at either end of a clip reaches beyond it.
+    Args:
+        model: in evaluation mode.
+        source: the clips.
+        num_clips: how many at most.
+        margin: the context of so many frames at either end of what the network sees at once reaches beyond it.
+        device: where the network is.
+        precision: of the forward passes.
+        suppression: of detections, for a network that localizes.
     """
     indices = inspected_clips(source.num_val, num_clips)
-    layers, labels = _pass_through(model, source, indices, device, precision)
-    shown = _chosen(source, labels)
+    layers, targets = _pass_through(model, source, indices, device, precision)
+    localizes = isinstance(model, LocalizingNetwork)
+    shown = _with_most_classes(targets) if localizes else _chosen(source, targets)
     views, _ = source.val_batch(indices[shown])
     with autocast(device, precision):
-        of_first_head = model(views[:, 0]).float()[:, : len(source.heads[0].class_names)]
-        probabilities = of_first_head.softmax(1).cpu()
-    family_of = {label: name for name, members in source.families.items() for label in members}
-    clips = [
-        (number, int(indices[at]), source.class_names[labels[at]], family_of.get(labels[at], ""),
-         source.class_names[int(scores.argmax())], float(scores.max()), f"clips/clip_{number}.png")
-        for number, (at, scores) in enumerate(zip(shown, probabilities, strict=True))
-    ]  # fmt: skip
+        outputs = model(views[:, 0])
+    files, num_windows = [f"clips/clip_{number}.png" for number in range(len(shown))], 1
+    of_localization: dict[str, list[tuple[Any, ...]]] = {}
+    clips: list[tuple[Any, ...]]
+    if isinstance(model, LocalizingNetwork):
+        assert model.backbone is not None
+        assert suppression is not None
+        assert isinstance(source, SegmentSource)
+        num_windows = views.shape[3] // model.backbone.window
+        candidates = model.localizer.detect(outputs, source.window_lengths[indices[shown]].to(device))
+        detected = by_video(indices[shown], candidates, source, suppression)
+        truth = {int(indices[at]): targets[at] for at in shown}
+        clips = [(number, index, files[number]) for number, index in enumerate(truth)]
+        of_localization = {
+            "segments": _segments(detected, truth, source.heads[0].class_names, model.backbone.window),
+            "changes": [line for layer in layers for line in _changes(layer, targets, num_windows)],
+        }
+    else:
+        probabilities = outputs.float()[:, : len(source.heads[0].class_names)].softmax(1).cpu()
+        family_of = {label: name for name, members in source.families.items() for label in members}
+        clips = [
+            (number, int(indices[at]), source.class_names[targets[at]], family_of.get(targets[at], ""),
+             source.class_names[int(scores.argmax())], float(scores.max()), files[number])
+            for number, (at, scores) in enumerate(zip(shown, probabilities, strict=True))
+        ]  # fmt: skip
     all_alphas = np.concatenate([layer.alpha.numpy().ravel() for layer in layers])
     if not np.isfinite(all_alphas).all():
         raise UserError("the calibrations of the trained network are non-finite (NaN or inf)")
@@ -81,7 +119,11 @@ def inspect_network(
         num_clips=len(indices),
         alpha_low=float(low),
         alpha_high=float(high),
-        layers=[_line(layer, name, alpha, margin) for layer in layers for name, alpha in layer.factors().items()],
+        layers=[
+            _line(layer, name, alpha, margin, num_windows)
+            for layer in layers
+            for name, alpha in layer.factors().items()
+        ],
         clips=clips,
         alphas={
             f"{layer.site.conv}.{name}": alpha[shown].numpy()
@@ -90,21 +132,25 @@ def inspect_network(
         },
         frames=[_pictures(clip) for clip in views[:, 0]],
         environment=environment(device),
+        **of_localization,
     )
 
 
 def _pass_through(
     model: Host, source: Source, indices: Tensor, device: torch.device, precision: Precision
-) -> tuple[list[LayerCalibration], list[int]]:
-    """The calibrations of every layer for the clips at ``indices``, and the labels of these: the first of several."""
-    batches, labels = [], []
+) -> tuple[list[LayerCalibration], list[Any]]:
+    """The calibrations of every layer for the clips at ``indices``, and the labels of these: the first of several.
+
+    Of untrimmed clips it is their :class:`Segments`.
+    """
+    batches, targets = [], []
     for part in indices.split(_CLIPS_AT_ONCE):
-        views, batch_labels = source.val_batch(part)
-        labels += batch_labels.view(len(part), -1)[:, 0].tolist()
+        views, of_part = source.val_batch(part)
+        targets += of_part if isinstance(of_part, list) else of_part.view(len(part), -1)[:, 0].tolist()
         with autocast(device, precision):
             batches.append(calibrations(model, views[:, 0]))
     joined = [replace(same[0], alpha=torch.cat([layer.alpha for layer in same])) for same in zip(*batches, strict=True)]
-    return joined, labels
+    return joined, targets
 
 
 def _chosen(source: Source, labels: list[int]) -> list[int]:
@@ -117,16 +163,95 @@ def _chosen(source: Source, labels: list[int]) -> list[int]:
     return chosen[:MOST_SHOWN]
 
 
+def _with_most_classes(truth: Sequence[Segments]) -> list[int]:
+    """Positions in ``truth`` of the clips to show: those whose segments are of most classes, the first of them."""
+    num_classes = [len(segments.labels[:, 0].unique()) for segments in truth]
+    return sorted(range(len(truth)), key=lambda at: -num_classes[at])[:MOST_SHOWN]
+
+
+def _segments(
+    detected: Predictions, truth: Mapping[int, Segments], names: Sequence[str], window: int
+) -> list[tuple[Any, ...]]:
+    """The lines of ``segments.csv``: of each clip its true segments, then twice as many of the best detections.
+
+    Args:
+        detected: in the clips shown, the best of each first, in steps.
+        truth: the segments of each clip, by its number.
+        names: of the classes.
+        window: frames of a step.
+    """
+    lines: list[tuple[Any, ...]] = []
+    for clip, (index, segments) in enumerate(truth.items()):
+        spans, labels = segments.spans.cpu().double().numpy(), segments.labels[:, 0].cpu().numpy()
+        true = zip(labels.tolist(), (spans * window).tolist(), strict=True)
+        lines += [(clip, "true", names[label], *span, nan, nan) for label, span in true]
+        for number in np.flatnonzero(detected.videos == index)[: 2 * len(segments)]:
+            label, span = int(detected.labels[number, 0]), detected.spans[number]
+            best = float(tiou(span, spans[labels == label]).max(initial=0.0))
+            lines.append(
+                (clip, "detected", names[label], *(span * window).tolist(), float(detected.scores[number]), best)
+            )
+    return lines
+
+
+def places_of_pairs(spans_M2: Array, num_frames: int, num_windows: int) -> Array:
+    """Where each pair of neighbouring frames, (t, t + 1), is: numbers of ``PLACES``, and -1 across windows, int64.
+
+    A start or end is within the pair that is before and behind it. Of other pairs the middle counts.
+
+    Args:
+        spans_M2: starts and ends of the true segments, in frames; frame t spans [t, t + 1].
+        num_frames: T, of the clip.
+        num_windows: of equal length, which the network sees one by one.
+    """
+    middles = np.arange(1, num_frames)  # of pairs, where one frame ends and the next begins
+    starts, ends = spans_M2[:, :1], spans_M2[:, 1:]
+    offsets = spans_M2.reshape(-1, 1) - middles
+    is_boundary = ((offsets > -0.5) & (offsets <= 0.5)).any(0)
+    is_inside = ((middles > starts) & (middles < ends)).any(0)
+    places = np.where(is_boundary, 0, np.where(is_inside, 1, 2))
+    return np.where(middles % (num_frames // num_windows) == 0, -1, places)
+
+
+def _changes(layer: LayerCalibration, truth: Sequence[Segments], num_windows: int) -> list[tuple[Any, ...]]:
+    """The lines of ``changes.csv`` of a layer.
+
+    Args:
+        layer: with alpha of all inspected clips.
+        truth: the segments of these, in steps, which are windows.
+        num_windows: of a clip.
+    """
+    num_frames = layer.alpha.shape[2]
+    frames_per_step = num_frames / num_windows
+    places_NT = np.stack(
+        [places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows) for each in truth]
+    )
+    weights_KN = np.random.default_rng(0).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), NUM_DRAWS)
+    lines = []
+    for factor, alpha_NDT in layer.factors().items():
+        changes_NT = alpha_NDT.double().diff(dim=2).abs().mean(1).numpy()
+        for number, place in enumerate(PLACES):
+            is_here = places_NT == number
+            sums, counts = (changes_NT * is_here).sum(1), is_here.sum(1)
+            with np.errstate(invalid="ignore"):  # there may be no such pair
+                mean = sums.sum() / counts.sum()
+                drawn = (weights_KN @ sums) / (weights_KN @ counts)
+            low, high = np.nanquantile(drawn, (0.025, 0.975)) if counts.any() else (nan, nan)
+            lines.append((layer.site.conv, factor, place, float(mean), float(low), float(high), int(counts.sum())))
+    return lines
+
+
 def _margin(temporal: Temporal) -> int:
     """How many frames from an end of a clip the context is padded with zeros."""
     assert isinstance(temporal, TAda)
     return sum(k // 2 for k in temporal.context.kernels) if temporal.context.variation == "dynamic" else 0
 
 
-def _line(layer: LayerCalibration, factor: str, alpha: Tensor, margin: int) -> tuple[Any, ...]:
+def _line(layer: LayerCalibration, factor: str, alpha: Tensor, margin: int, num_windows: int) -> tuple[Any, ...]:
     """A line of ``layers.csv``."""
     site, parts = layer.site, summarise([alpha.double()])
-    inner = alpha[:, :, margin : alpha.shape[2] - margin].double()
+    by_window = alpha.unflatten(2, (num_windows, -1))
+    inner = by_window[..., margin : by_window.shape[3] - margin].flatten(2).double()
     over_inner_time = summarise([inner]).over_time if margin and inner.shape[2] > 1 else nan
     quantiles = np.quantile(alpha.numpy(), list(QUANTILES.values()))
     return (
@@ -181,6 +306,11 @@ def trained_network(
 
 def _require_calibration(loaded: LoadedTable, regime_name: str, record: CellRecord) -> None:
     cell = record.cell
+    if isinstance(cell.experiment.data, Features):
+        raise UserError(
+            f"row {cell.label!r} localizes on features of a disk, and whatever calibrated is in the network that made "
+            "them: there is no calibration to inspect"
+        )
     if not isinstance(cell.experiment.temporal, TAda):
         names = [repr(row.name) for row in loaded.table.all_rows if isinstance(row.temporal, TAda)]
         others = f"rows with one: {', '.join(names)}" if names else f"no row of {loaded.name} has one"

@@ -16,7 +16,7 @@ def headline(export: CalibrationExport) -> Block:
     """Which cell was inspected, and how far its calibration is from one."""
     manifest = export.manifest
     title, about, findings = text.title(manifest), text.about(manifest), text.findings(export)
-    notes = text.context_notes(manifest.cells[0].experiment["temporal"])
+    notes = text.context_notes(manifest)
     html = render("calibration_headline", manifest=manifest, title=title, about=about, findings=findings, notes=notes)
     return Block(html, "\n".join([title, about, *findings, *notes]))
 
@@ -37,7 +37,18 @@ def layers(export: CalibrationExport) -> Block:
     numbers = {part: export.layers[part].map(number) for part in (*PARTS, "over_inner_time")}
     lines = export.layers.assign(name=layer_names(export.layers), **numbers).to_dict("records")
     has_inner = bool(export.layers["over_inner_time"].notna().any())
-    return Block(render("calibration_layers", lines=lines, has_inner=has_inner), export.layers.to_string(index=False))
+    html = render("calibration_layers", lines=lines, has_inner=has_inner, seen=text.seen_at_once(export.manifest))
+    return Block(html, export.layers.to_string(index=False))
+
+
+def segments(export: CalibrationExport) -> Block:
+    """The true segments of the clips shown, and the best detections in each."""
+    assert export.segments is not None
+    tables = [
+        (clip, export.segments[export.segments["clip"] == clip["clip"]].to_dict("records"))
+        for clip in export.clips.to_dict("records")
+    ]
+    return Block(render("calibration_segments", tables=tables), export.segments.to_string(index=False))
 
 
 def conditions(export: CalibrationExport) -> Block:
@@ -45,6 +56,8 @@ def conditions(export: CalibrationExport) -> Block:
     manifest = export.manifest
     groups = {name: flat(values) for name, values in manifest.conditions.items()}
     temporal = manifest.cells[0].experiment["temporal"]
+    if manifest.localizes:
+        groups["localization"] = flat(manifest.cells[0].experiment["localization"])
     groups["plugged in"] = flat({name: value for name, value in _leaves(temporal).items() if name != "kind"})
     html = render("calibration_conditions", manifest=manifest, groups=groups)
     return Block(html, "\n".join(f"{name}: {values}" for name, values in groups.items()))
@@ -63,8 +76,8 @@ def cell_lines(export: CalibrationExport) -> list[dict[str, Any]]:
     manifest = export.manifest
     key = manifest.cells[0].cell
     return [
-        {"row": manifest.row, "seed": manifest.seed, "cell": key, "status": "finished", "top1": manifest.top1,
-         "seconds": manifest.seconds}
+        {"row": manifest.row, "seed": manifest.seed, "cell": key, "status": "finished",
+         manifest.metric: manifest.score, "seconds": manifest.seconds}
     ]  # fmt: skip
 
 

@@ -4,9 +4,10 @@ from typing import Any
 
 import pandas as pd
 
-from tadaconv.reporting.calibration.data import CalibrationExport, CalibrationManifest, by_stage, shares
+from tadaconv.metrics import metric_named
+from tadaconv.reporting.calibration.data import PLACES, CalibrationExport, CalibrationManifest, by_stage, shares
 from tadaconv.reporting.core.export import Listing, ends_of
-from tadaconv.reporting.core.format import number, percent
+from tadaconv.reporting.core.format import number, score
 from tadaconv.text import listed, plural
 
 FACTORS = {
@@ -45,18 +46,24 @@ def listing(manifest: CalibrationManifest) -> Listing:
         name=manifest.table,
         regime=manifest.regime,
         title=title(manifest),
-        ran=f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {percent(manifest.top1)} %; "
+        ran=f"Row \u201c{manifest.row}\u201d, seed {manifest.seed}, at {_score(manifest)}; "
         f"{plural(manifest.num_clips, 'validation clip')} inspected.",
         **ends_of(manifest.cells),
     )
 
 
+def _score(manifest: CalibrationManifest) -> str:
+    metric = metric_named(manifest.metric)
+    return metric.with_unit(score(manifest.score, metric))
+
+
 def about(manifest: CalibrationManifest) -> str:
     """Which cell was inspected, and its accuracy."""
     num_val = manifest.cells[0].num_val
-    of_clips = f" of {plural(num_val, 'clip')}" if num_val else ""
+    preposition = "on" if manifest.localizes else "of"
+    of_clips = f" {preposition} {plural(num_val, 'clip')}" if num_val else ""
     cell = f"Seed {manifest.seed}, cell {manifest.cells[0].cell}"
-    return f"{cell}: validation top-1 {percent(manifest.top1)} %{of_clips}."
+    return f"{cell}: validation {metric_named(manifest.metric).label} {_score(manifest)}{of_clips}."
 
 
 def findings(export: CalibrationExport) -> list[str]:
@@ -74,6 +81,7 @@ def findings(export: CalibrationExport) -> list[str]:
         _parts(fractions),
         *_by_stage(export),
         *_away_from_the_ends(export),
+        *_from_frame_to_frame(export),
     ]
 
 
@@ -114,35 +122,64 @@ def _away_from_the_ends(export: CalibrationExport) -> list[str]:
     whole, inner = squares.pow(0.5)
     return [
         f"Over time it varies by {number(whole)} (root mean square), and by {number(inner)} over the frames whose "
-        "context is within the clip."
+        f"context is within the {seen_at_once(export.manifest)}."
+    ]
+
+
+def seen_at_once(manifest: CalibrationManifest) -> str:
+    """What the backbone sees at once: a *clip*, or a *window* of one."""
+    return "window" if manifest.localizes else "clip"
+
+
+def _from_frame_to_frame(export: CalibrationExport) -> list[str]:
+    """How much alpha changes at boundaries of segments and elsewhere, the mean over all layers; of localization."""
+    if export.changes is None:
+        return []
+    sizes = export.layers.set_index(["layer", "factor"])["num"]
+    weighed = export.changes.assign(num=sizes.loc[list(zip(export.changes["layer"], export.changes["factor"]))].array)
+    weighed["change"] *= weighed["num"]
+    sums = weighed.groupby("place", sort=False)[["change", "num"]].sum(min_count=1)
+    means = sums["change"] / sums["num"]
+    if not (means.max() > 1e-6):
+        return ["Within a window it does not change from frame to frame."]
+    parts = [f"{number(means[place], means.max())} {words}" for place, words in PLACES.items()]
+    return [
+        f"From a frame to the next it changes by {listed(parts)} (mean absolute difference over all layers), counted "
+        "within windows alone: the backbone sees each by itself, so a difference across the border of two tells nothing."
     ]
 
 
 _FIXED_CONTEXTS = {
     "static": "The context of this row is static: it learns one calibration for all clips and frames.",
-    "time_invariant": "The context of this row is time-invariant: one calibration a clip, the same for all its frames.",
+    "time_invariant": "The context of this row is time-invariant: one calibration a {seen}, the same for all its "
+    "frames.",
 }
 """Contexts whose calibration does not vary over time, in words."""
 
 
-def context_notes(temporal: dict[str, Any]) -> list[str]:
+def context_notes(manifest: CalibrationManifest) -> list[str]:
     """What this row's context and calibration are, and what follows for the figures."""
-    return [_context(temporal["context"]), *_calibration(temporal)]
+    temporal, seen = manifest.cells[0].experiment["temporal"], seen_at_once(manifest)
+    notes = [_context(temporal["context"], seen), *_calibration(temporal)]
+    if manifest.localizes:
+        frames = plural(int(manifest.conditions["data"]["window"]), "frame")
+        notes.append(f"The backbone sees a clip in {manifest.num_windows} windows of {frames}, each by itself.")
+    return notes
 
 
-def _context(context: dict[str, Any]) -> str:
+def _context(context: dict[str, Any], seen: str) -> str:
     if context["variation"] in _FIXED_CONTEXTS:
-        return _FIXED_CONTEXTS[context["variation"]]
+        return _FIXED_CONTEXTS[context["variation"]].format(seen=seen)
     kernels = context["kernels"]
     reach = 1 + sum(kernel - 1 for kernel in kernels)
     source = "that frame alone" if reach == 1 else f"the {reach} frames around it"
-    also = ", and from the average of the whole clip" if context["global_descriptor"] else ""
+    also = f", and from the average of the whole {seen}" if context["global_descriptor"] else ""
     text = (
         f"The context of this row: temporal convolutions of kernel size {listed(kernels, 'then')}. A frame\u2019s "
         f"calibration is computed from {source}{also}."
     )
     if reach > 1:
-        text += " Beyond the ends of a clip they are padded with zeros, which affects the first and last frames."
+        text += f" Beyond the ends of a {seen} they are padded with zeros, which affects the first and last frames."
     return text
 
 
