@@ -139,9 +139,8 @@ def run_table(
     from tadaconv.execution.seed_design import kept_design
 
     kept_design(study, store, design)
-    seeding = _Seeding(loaded.table, regime, design, rows, first_seed)
-    records = store.records_of(list(seeding.cells.values()))
-    seeding.note(record for record in records if record.status == "finished")
+    seeding = Seeding(loaded.table, regime, design, rows, first_seed)
+    seeding.note_results(store)
     workers = ""
     if seeding.has_work:
         to_check = seeding.may_run
@@ -170,7 +169,7 @@ def run_table(
         return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line, further, keys)
 
 
-class _Seeding:
+class Seeding:
     """Which cells of a table a call queues, as scores come in.
 
     Args:
@@ -182,7 +181,12 @@ class _Seeding:
     """
 
     def __init__(
-        self, table: Table, regime: Regime, design: "SeedDesign", rows: Sequence[str] | None, first_seed: int
+        self,
+        table: Table,
+        regime: Regime,
+        design: "SeedDesign",
+        rows: Sequence[str] | None = None,
+        first_seed: int = 0,
     ) -> None:
         self._design, self._first_seed = design, first_seed
         self._comparisons = table.comparisons(rows)
@@ -201,6 +205,11 @@ class _Seeding:
         """Take in what has ended; a cell without a result has failed."""
         for record in ended:
             self._scores[record.cell.key] = None if record.result is None else record.result.score
+
+    def note_results(self, store: "Store") -> None:
+        """Take in what has a result; a cell that has failed is to be run again."""
+        records = store.records_of(list(self.cells.values()))
+        self.note(record for record in records if record.status == "finished")
 
     @property
     def may_run(self) -> list[Cell]:

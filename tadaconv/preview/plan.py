@@ -27,7 +27,7 @@ from tadaconv.run_options import RunOptions, require_division
 from tadaconv.sequential import NUM_SIMULATED, SeedDesign
 from tadaconv.spec import Record, errors_of
 from tadaconv.table import LoadedTable, Row
-from tadaconv.table_run import dry_run_cells
+from tadaconv.table_run import Seeding, dry_run_cells
 from tadaconv.text import plural
 from tadaconv.training.computing import require
 
@@ -310,12 +310,12 @@ def workers_of_table(
         design: how many seeds each row gets.
         rows: names of the rows to run; None means all, and an ensemble its parts.
     """
-    cells = loaded.table.cells(regime, range(design.first), rows)
+    seeding = Seeding(loaded.table, regime, design, rows)
     if store is not None:
-        cells = [record.cell for record in store.records_of(cells) if record.status != "finished"]
-    num_rows = len(loaded.table.trained(rows)) if design.is_adaptive else 0
-    num_at_once = max(len({cell.key for cell in cells}), num_rows)
-    return num_workers_for(cells, device, options.gpus_per_cell, num_at_once) if num_at_once else (1, "")
+        seeding.note_results(store)
+    if not seeding.has_work:
+        return 1, ""
+    return num_workers_for(seeding.may_run, device, options.gpus_per_cell, seeding.num_at_once)
 
 
 def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric) -> Expected | None:
