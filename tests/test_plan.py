@@ -283,6 +283,11 @@ def test_every_row_is_measured_once_and_a_cell_that_two_rows_have_counts_once(pr
         ("(3,3)", 2),
     ]
     assert (found.num_cells, found.num_finished, found.num_steps) == (6, 0, 600)
+    assert [row.shared_with for row in found.rows] == ["", "", "TSN", ""]
+    for seeds in ("2", "3:12"):
+        lines = [line.split() for line in printed(planned(seeds=seeds)).splitlines() if line.startswith(" TSN again ")]
+        assert lines == [["TSN", "again", "0", "shared"]]
+        assert "TSN again: its cells are shared with TSN." in printed(planned(seeds=seeds))
     assert found.one_worker_seconds.median == pytest.approx(6 * PROBE.cell_seconds.median)
     assert found.device == "CPU (1 thread)"
 
@@ -516,5 +521,5 @@ def test_workers_of_a_table_whose_first_seeds_have_all_run(
     found = preview.plan_table(TABLE, "small", REGIME, preview.Measure("cpu"), store, design=design("3:8"))
     assert found.num_cells - found.num_finished == num_to_run
     if num_to_run == 0:
-        assert "0 to run" in printed(found)
+        assert "9 cells, 9 finished before, 0 to run\n" in re.sub(" *\n", "\n", printed(found))
         assert json.loads(found.model_dump_json())["num_cells"] == 9

@@ -48,6 +48,8 @@ class RowPlan(Record):
     """Why the row cannot be run on this device."""
     ensemble: tuple[str, ...] = ()
     """Of a row that averages others, which has no cells, their names."""
+    shared_with: str = ""
+    """Of a row all of whose cells an earlier row has as well, its name."""
     expected_to_run: float | None = None
     """Of an adaptive number of seeds, the expected number of cells without a result that are to be run; ``num_cells``
     is the largest."""
@@ -186,6 +188,7 @@ def plan_table(
         wanted = [np.any([seeds[row] > seed for row, seed in sharing[cell.key]], axis=0) for cell in cells]
         return float(sum(np.mean(one) for one in wanted))
 
+    shared = {label: places[0][0] for places in sharing.values() for label, _ in places[1:]}
     planned = []
     for label, of_row in cells_by_row.items():
         left = [cell for cell in of_row if cell.key not in scores]
@@ -194,6 +197,7 @@ def plan_table(
             RowPlan(
                 row=label, num_cells=num_cells, num_finished=num_cells - num_left,
                 expected_to_run=shares(expected, left) if design.is_adaptive else None,
+                shared_with=shared.get(label, ""),
             )
         )  # fmt: skip
     planned += [
@@ -397,19 +401,23 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 def render_plan(plan: RunPlan) -> Group:
     """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
-    num_to_run, up_to = plan.num_cells - plan.num_finished, "up to " if plan.expected else ""
+    num_to_run = plan.num_cells - plan.num_finished
+    up_to = "up to " if plan.expected and num_to_run else ""
+    steps = f" in {up_to}{plan.num_steps:,} training steps" if num_to_run else ""
     table = rows_table(
         ["cells\nto run", "steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"],
         ["all rows", _to_run(num_to_run, plan.expected.num_to_run if plan.expected else None)],
     )
     for row in plan.rows:
-        table.add_row(escape(row.row), _to_run(row.num_to_run, row.expected_to_run), *_measured(row))
+        number = _to_run(row.num_to_run, None if row.shared_with else row.expected_to_run)
+        table.add_row(escape(row.row), number, *_measured(row))
     return Group(
         *filter(None, [plan.why_workers]),
         f"{escape(plan.name)} in the regime {escape(plan.regime)} on {plan.device}: "
         f"{up_to}{plural(plan.num_cells, 'cell')}, {plan.num_finished} finished before, "
-        f"{up_to}{num_to_run} to run in {up_to}{plan.num_steps:,} training steps",
+        f"{up_to}{num_to_run} to run{steps}",
         table,
+        *(escape(f"{row.row}: its cells are shared with {row.shared_with}.") for row in plan.rows if row.shared_with),
         *_reading(plan),
         *_totals(plan),
     )
@@ -422,7 +430,8 @@ def _to_run(most: int, expected: float | None) -> str:
 
 def _measured(row: RowPlan) -> list[str]:
     if row.probe is None:
-        return ["ensemble" if row.ensemble else "cannot be run" if row.error else "done"]
+        why = {"ensemble": row.ensemble, "shared": row.shared_with, "cannot be run": row.error}
+        return [next((word for word, is_so in why.items() if is_so), "done")]
     return [
         f"{row.probe.num_steps:,}",
         duration(row.probe.step_seconds),
