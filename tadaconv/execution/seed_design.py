@@ -74,17 +74,17 @@ def read_seeds(seeds: int | str) -> tuple[int, int]:
         raise UserError(
             f"--seeds {seeds}: an adaptive number of seeds is at most {MOST_SEEDS}; give one number, {first}"
         )
-    if first < 2:
-        why = "one seed has no standard deviation to judge by"
-    elif last <= first:
-        why = "the last number is to be above the first"
-    elif last > MOST_SEEDS:
-        why = f"each look widens the intervals of all, and they are computed up to {MOST_SEEDS} seeds"
-    else:
+    reasons = {
+        "one seed has no standard deviation to judge by": first < 2,
+        "the last number is to be above the first": last <= first,
+        f"each look widens the intervals of all, and they are computed up to {MOST_SEEDS} seeds": last > MOST_SEEDS,
+    }
+    why = [reason for reason, is_so in reasons.items() if is_so]
+    if not why:
         return first, last
     least = max(first, 2)
     advised = last if least < last <= MOST_SEEDS else min(max(12, 4 * least), MOST_SEEDS)
-    raise UserError(f"--seeds {seeds}: {why}; give {least}:{advised}")
+    raise UserError(f"--seeds {seeds}: {'; '.join(why)}; give {least}:{advised}")
 
 
 def read_smallest(smallest: float) -> float:

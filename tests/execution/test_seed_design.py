@@ -134,6 +134,13 @@ def test_numbers_that_make_no_design_are_refused_with_some_that_do(seeds: str, a
     assert str(design(advised)) == advised
 
 
+def test_all_that_is_wrong_with_two_numbers_is_named_at_once() -> None:
+    with pytest.raises(UserError, match=r"one seed has no standard deviation .*; .* up to 100 seeds; give 2:12$"):
+        read_seeds("1:100000")
+    with pytest.raises(UserError, match=r"^--seeds 1:1: one seed has .* judge by; the last number is to be above"):
+        read_seeds("1:1")
+
+
 @pytest.mark.parametrize("smallest", [0, -1.0, float("nan"), float("inf"), "1", None])
 def test_a_smallest_difference_is_positive(smallest: object) -> None:
     with pytest.raises(UserError, match="is no size of a difference; give a number above 0"):
