@@ -63,6 +63,8 @@ def plain_loop(loaded: LoadedTable, design: SeedDesign, scores: Scores, chosen: 
             return False
         both = [(scores[pair[0], seed], scores[pair[1], seed]) for seed in range(k)]
         differences = [a - b for a, b in both if a is not None and b is not None]
+        if any(all(scores[row, seed] is None for seed in range(design.first)) for row in pair):
+            return False
         return design.judge(differences).direction == "undecided"
 
     while True:
@@ -336,6 +338,18 @@ def test_a_row_that_is_decided_is_not_checked_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tadaconv.dry_run.dry_run", checked.append)
     run()
     assert [one.temporal for one in checked] == [THREE_ROWS.table.row("row 1").temporal]
+
+
+def test_a_row_that_fails_in_all_first_seeds_is_given_up(tmp_path: Path) -> None:
+    """Its partner gets no further seeds for its sake, and the next call tries it again."""
+    failed = {("row 1", seed) for seed in range(ADAPTIVE.first)}
+    run = Run(tmp_path, table(3), ADAPTIVE, scores_of([50.0, 51.0, 68.0], 1.0, failed=failed))
+    run()
+    assert run.ended == run.wanted() == {(f"row {row}", seed) for row in range(3) for seed in range(ADAPTIVE.first)}
+    run = Run(tmp_path, table(3), ADAPTIVE, scores_of([50.0, 51.0, 68.0], 1.0))
+    run()
+    assert run.ended == run.wanted()
+    assert ("row 1", ADAPTIVE.first) in run.ended
 
 
 def test_a_fixed_number_stays_one(tmp_path: Path) -> None:
