@@ -189,7 +189,6 @@ class Seeding:
         first_seed: int = 0,
     ) -> None:
         self._design, self._first_seed = design, first_seed
-        self._comparisons = table.comparisons(rows)
         self._of_plan = table.cells(regime, [0])
         self._num_planned = {row.name: 0 for row in table.trained(rows)}
         self._planned: set[str] = set()
@@ -200,6 +199,10 @@ class Seeding:
             for cell in table.cells(regime, [first_seed + seed], list(self._num_planned))
         }
         """By row and number of the seed, all that may come to be run."""
+        self.comparisons = [
+            pair for pair in table.comparisons(rows) if len({self.cells[row, 0].key for row in pair}) == 2
+        ]
+        """The pairs of rows that further seeds are for: two rows that are the same experiment are level as they are."""
 
     def note(self, ended: Iterable[CellRecord]) -> None:
         """Take in what has ended; a cell without a result has failed."""
@@ -234,7 +237,8 @@ class Seeding:
         """How many cells, at most, can come to be run at a time: later seeds of a row wait for the earlier ones."""
         open_keys = {self.cells[row, seed].key for row, seeds in self.wanted().items() for seed in seeds}
         now, most = self._num_seeds()
-        return max(len(open_keys - self._scores.keys()), sum(most[row] > now[row] for row in now))
+        further_keys = {self.cells[row, 0].key for row in now if most[row] > now[row]}
+        return max(len(open_keys - self._scores.keys()), len(further_keys))
 
     def wanted(self) -> dict[str, range]:
         """The seeds, by row, that are wanted by now and have not been planned by this call."""
@@ -264,7 +268,7 @@ class Seeding:
         """By row, how many seeds are wanted by now, and how many may come to be."""
         now, most = (dict.fromkeys(self._num_planned, self._design.first) for _ in range(2))
         scores = {row: self._ended(row) for row in self._num_planned}
-        for pair in self._comparisons:
+        for pair in self.comparisons:
             by_now, at_most = self._design.seeds_wanted(*(scores[row] for row in pair))
             for row in pair:
                 now[row], most[row] = max(now[row], by_now), max(most[row], at_most)

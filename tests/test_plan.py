@@ -523,3 +523,10 @@ def test_workers_of_a_table_whose_first_seeds_have_all_run(
     if num_to_run == 0:
         assert "9 cells, 9 finished before, 0 to run\n" in re.sub(" *\n", "\n", printed(found))
         assert json.loads(found.model_dump_json())["num_cells"] == 9
+
+
+@pytest.mark.usefixtures("probed")
+def test_rows_that_are_one_experiment_are_planned_without_further_seeds() -> None:
+    alone = LoadedTable("mini", "", Table(base=ROWS[0], rows=[ROWS[2]]))
+    found = preview.plan_table(alone, "small", REGIME, preview.Measure("cpu"), design=design("3:8"))
+    assert [(row.num_cells, row.expected_to_run) for row in found.rows] == [(3, 3), (0, 0)]

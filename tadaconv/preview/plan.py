@@ -181,7 +181,8 @@ def plan_table(
     metric = metric_named(regime.data.METRIC)
     if design.is_adaptive:
         by_place = {place: scores[key] for key, places in sharing.items() for place in places if key in scores}
-        expected, most = _simulated(design, loaded.table.comparisons(rows), list(cells_by_row), by_place, metric)
+        comparisons = Seeding(loaded.table, regime, design, rows).comparisons
+        expected, most = _simulated(design, comparisons, list(cells_by_row), by_place, metric)
 
     def shares(seeds: Mapping[str, NDArray[np.int64]], cells: Sequence[Cell]) -> float:
         """How many of ``cells`` are wanted, in the mean over simulated runs of so many ``seeds`` of each row."""

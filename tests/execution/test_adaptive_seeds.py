@@ -340,6 +340,29 @@ def test_a_row_that_is_decided_is_not_checked_again(tmp_path: Path, monkeypatch:
     assert [one.temporal for one in checked] == [THREE_ROWS.table.row("row 1").temporal]
 
 
+def test_rows_that_are_one_experiment_get_no_further_seeds_for_each_other(tmp_path: Path) -> None:
+    base, other, _ = THREE_ROWS.table.all_rows
+    again = Row("again", base.temporal)
+    scores = scores_of([50.0, 51.0, 58.0], 1.0)
+    scores |= {("again", seed): scores[base.name, seed] for seed in range(ADAPTIVE.last)}
+    run = Run(tmp_path, LoadedTable("t", "?", Table(base, [again])), ADAPTIVE, scores)
+    run()
+    assert len(scored_cells.ran(tmp_path)) == ADAPTIVE.first
+    assert run() == []
+    (tmp_path / "with").mkdir()
+    further = Run(tmp_path / "with", LoadedTable("t", "?", Table(base, [again, other])), ADAPTIVE, scores)
+    further()
+    assert set(scored_cells.ran(tmp_path / "with")) == {
+        further.keys[place] for place in plain_loop(table(2), ADAPTIVE, scores, {base.name, other.name})
+    }
+
+
+def test_equal_scores_of_two_experiments_go_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, table(2), ADAPTIVE, dict.fromkeys(SOME_OPEN, 50.0))
+    run()
+    assert len(run.ended) == 2 * ADAPTIVE.last
+
+
 def test_a_row_that_fails_in_all_first_seeds_is_given_up(tmp_path: Path) -> None:
     """Its partner gets no further seeds for its sake, and the next call tries it again."""
     failed = {("row 1", seed) for seed in range(ADAPTIVE.first)}
