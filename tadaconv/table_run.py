@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tadaconv.execution.launcher import Crew
     from tadaconv.execution.live import Show
     from tadaconv.execution.planner import Planned
+    from tadaconv.execution.seed_design import TableStudy
     from tadaconv.execution.store import Store
     from tadaconv.sequential import SeedDesign
 
@@ -59,6 +60,26 @@ def stored_design(study: str, store: "Store") -> "SeedDesign | None":
     from tadaconv.execution import seed_design  # scipy is waited for only where there is a storage
 
     return seed_design.stored_design(study, store)
+
+
+def table_study(loaded: LoadedTable, regime: Regime, study: str, first_seed: int = 0) -> "TableStudy":
+    """The study of a table with what decides how it can be continued.
+
+    Args:
+        loaded: the table.
+        regime: what it is run on, with its data resolved.
+        study: the name of its study; see :func:`tadaconv.table.study_name`.
+        first_seed: the least of its seeds.
+    """
+    from tadaconv.execution.seed_design import TableStudy
+
+    def is_done(design: "SeedDesign", store: "Store") -> bool:
+        seeding = Seeding(loaded.table, regime, design, None, first_seed)
+        seeding.note_results(store)
+        return not seeding.has_work
+
+    former = f"{loaded.name}-{regime.formerly}" if regime.formerly else ""
+    return TableStudy(study, loaded.table.cells(regime, [0]), former, is_done)
 
 
 def dry_run_cells(cells: Iterable[Cell]) -> None:
@@ -138,7 +159,8 @@ def run_table(
     from tadaconv.execution.launcher import run_cells
     from tadaconv.execution.seed_design import kept_design
 
-    kept_design(study, store, design)
+    of_table = table_study(loaded, regime, study, first_seed)
+    kept_design(of_table, store, design)
     seeding = Seeding(loaded.table, regime, design, rows, first_seed)
     seeding.note_results(store)
     workers = ""
@@ -150,7 +172,7 @@ def run_table(
         crew, workers = crew.fitted(to_check, seeding.num_at_once)
     claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     with store.backend.alone():
-        store.set_study_attr(study, attr.SEEDS, kept_design(study, store, design).model_dump())
+        store.set_study_attr(study, attr.SEEDS, kept_design(of_table, store, design).model_dump())
     planned = replace(seeding.plan(store, study), workers=workers)
     with show(planned) as shown:
         if not planned.to_run:  # torch is not even imported
