@@ -172,13 +172,16 @@ class SeedDesign(Record):
         """How many seeds two rows need by now for the comparison of the two, and how many they may come to need.
 
         Until the verdict, the next seed is wanted as soon as all before have ended; so the numbers follow from the
-        scores alone, in whichever order the cells end. A seed that fails gives no pair, and later ones take its place.
+        scores alone, in whichever order the cells end. A seed that fails gives no pair, and later ones take its place;
+        but where a row has failed in all of the first seeds, there are no further ones.
 
         Args:
             first: scores of one row in the order of seeds, up to the first cell that has not ended; None for a cell
                 that failed.
             second: of the other.
         """
+        if any(len(row) >= self.first and all(score is None for score in row[: self.first]) for row in (first, second)):
+            return self.first, self.first
         num_ended = min(len(first), len(second), self.last)
         if num_ended < self.first or not self.is_adaptive:
             return self.first, self.last

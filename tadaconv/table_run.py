@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tadaconv.execution.launcher import Crew
     from tadaconv.execution.live import Show
     from tadaconv.execution.planner import Planned
+    from tadaconv.execution.seed_design import TableStudy
     from tadaconv.execution.store import Store
     from tadaconv.sequential import SeedDesign
 
@@ -59,6 +60,26 @@ def stored_design(study: str, store: "Store") -> "SeedDesign | None":
     from tadaconv.execution import seed_design  # scipy is waited for only where there is a storage
 
     return seed_design.stored_design(study, store)
+
+
+def table_study(loaded: LoadedTable, regime: Regime, study: str, first_seed: int = 0) -> "TableStudy":
+    """The study of a table with what decides how it can be continued.
+
+    Args:
+        loaded: the table.
+        regime: what it is run on, with its data resolved.
+        study: the name of its study; see :func:`tadaconv.table.study_name`.
+        first_seed: the least of its seeds.
+    """
+    from tadaconv.execution.seed_design import TableStudy
+
+    def is_done(design: "SeedDesign", store: "Store") -> bool:
+        seeding = Seeding(loaded.table, regime, design, None, first_seed)
+        seeding.note_results(store)
+        return not seeding.has_work
+
+    former = f"{loaded.name}-{regime.formerly}" if regime.formerly else ""
+    return TableStudy(study, loaded.table.cells(regime, [0]), former, is_done)
 
 
 def dry_run_cells(cells: Iterable[Cell]) -> None:
@@ -138,10 +159,10 @@ def run_table(
     from tadaconv.execution.launcher import run_cells
     from tadaconv.execution.seed_design import kept_design
 
-    kept_design(study, store, design)
-    seeding = _Seeding(loaded.table, regime, design, rows, first_seed)
-    records = store.records_of(list(seeding.cells.values()))
-    seeding.note(record for record in records if record.status == "finished")
+    of_table = table_study(loaded, regime, study, first_seed)
+    kept_design(of_table, store, design)
+    seeding = Seeding(loaded.table, regime, design, rows, first_seed)
+    seeding.note_results(store)
     workers = ""
     if seeding.has_work:
         to_check = seeding.may_run
@@ -151,7 +172,7 @@ def run_table(
         crew, workers = crew.fitted(to_check, seeding.num_at_once)
     claim_name(loaded, study, store, regime_file, metric_named(regime.data.METRIC))
     with store.backend.alone():
-        store.set_study_attr(study, attr.SEEDS, kept_design(study, store, design).model_dump())
+        store.set_study_attr(study, attr.SEEDS, kept_design(of_table, store, design).model_dump())
     planned = replace(seeding.plan(store, study), workers=workers)
     with show(planned) as shown:
         if not planned.to_run:  # torch is not even imported
@@ -170,7 +191,7 @@ def run_table(
         return run_cells(store, study, planned.to_run, at_home, shown.event, shown.line, further, keys)
 
 
-class _Seeding:
+class Seeding:
     """Which cells of a table a call queues, as scores come in.
 
     Args:
@@ -182,10 +203,14 @@ class _Seeding:
     """
 
     def __init__(
-        self, table: Table, regime: Regime, design: "SeedDesign", rows: Sequence[str] | None, first_seed: int
+        self,
+        table: Table,
+        regime: Regime,
+        design: "SeedDesign",
+        rows: Sequence[str] | None = None,
+        first_seed: int = 0,
     ) -> None:
         self._design, self._first_seed = design, first_seed
-        self._comparisons = table.comparisons(rows)
         self._of_plan = table.cells(regime, [0])
         self._num_planned = {row.name: 0 for row in table.trained(rows)}
         self._planned: set[str] = set()
@@ -196,11 +221,20 @@ class _Seeding:
             for cell in table.cells(regime, [first_seed + seed], list(self._num_planned))
         }
         """By row and number of the seed, all that may come to be run."""
+        self.comparisons = [
+            pair for pair in table.comparisons(rows) if len({self.cells[row, 0].key for row in pair}) == 2
+        ]
+        """The pairs of rows that further seeds are for: two rows that are the same experiment are level as they are."""
 
     def note(self, ended: Iterable[CellRecord]) -> None:
         """Take in what has ended; a cell without a result has failed."""
         for record in ended:
             self._scores[record.cell.key] = None if record.result is None else record.result.score
+
+    def note_results(self, store: "Store") -> None:
+        """Take in what has a result; a cell that has failed is to be run again."""
+        records = store.records_of(list(self.cells.values()))
+        self.note(record for record in records if record.status == "finished")
 
     @property
     def may_run(self) -> list[Cell]:
@@ -225,7 +259,8 @@ class _Seeding:
         """How many cells, at most, can come to be run at a time: later seeds of a row wait for the earlier ones."""
         open_keys = {self.cells[row, seed].key for row, seeds in self.wanted().items() for seed in seeds}
         now, most = self._num_seeds()
-        return max(len(open_keys - self._scores.keys()), sum(most[row] > now[row] for row in now))
+        further_keys = {self.cells[row, 0].key for row in now if most[row] > now[row]}
+        return max(len(open_keys - self._scores.keys()), len(further_keys))
 
     def wanted(self) -> dict[str, range]:
         """The seeds, by row, that are wanted by now and have not been planned by this call."""
@@ -255,7 +290,7 @@ class _Seeding:
         """By row, how many seeds are wanted by now, and how many may come to be."""
         now, most = (dict.fromkeys(self._num_planned, self._design.first) for _ in range(2))
         scores = {row: self._ended(row) for row in self._num_planned}
-        for pair in self._comparisons:
+        for pair in self.comparisons:
             by_now, at_most = self._design.seeds_wanted(*(scores[row] for row in pair))
             for row in pair:
                 now[row], most[row] = max(now[row], by_now), max(most[row], at_most)

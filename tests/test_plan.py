@@ -286,6 +286,11 @@ def test_every_row_is_measured_once_and_a_cell_that_two_rows_have_counts_once(pr
         ("(3,3)", 2),
     ]
     assert (found.num_cells, found.num_finished, found.num_steps) == (6, 0, 600)
+    assert [row.shared_with for row in found.rows] == ["", "", "TSN", ""]
+    for seeds in ("2", "3:12"):
+        lines = [line.split() for line in printed(planned(seeds=seeds)).splitlines() if line.startswith(" TSN again ")]
+        assert lines == [["TSN", "again", "0", "shared"]]
+        assert "TSN again: its cells are shared with TSN." in printed(planned(seeds=seeds))
     assert found.one_worker_seconds.median == pytest.approx(6 * PROBE.cell_seconds.median)
     assert found.device == "CPU (1 thread)"
 
@@ -503,3 +508,28 @@ def test_workers_of_a_plan_are_those_of_the_run(
     finish(store, ROWS[0], [50.0] * stored)
     found = preview.workers_of_table(TABLE, REGIME, "cpu", RunOptions(), store, design=design(seeds))
     assert (found, asked) == ((2, "2 workers: 2 cores"), [num_at_once])
+
+
+@pytest.mark.parametrize(("last", "num_to_run"), [([49.9, 50.0, 50.1], 0), ([52.0, 50.0, 47.0], 10)])
+def test_workers_of_a_table_whose_first_seeds_have_all_run(
+    tmp_path: Path, last: Sequence[float], num_to_run: int
+) -> None:
+    """A table that has finished, and one that has not: as a run has it, by the cells that may come."""
+    store, base = Store.open(str(tmp_path / "journal.log")), TABLE.table.base
+    for row, scores in ((ROWS[0], [40.0, 40.3, 39.8]), (ROWS[1], last), (base, [60.0, 60.1, 59.9])):
+        finish(store, row, scores if num_to_run == 0 or row is not base else [50.0, 50.1, 49.9])
+    asked = RunOptions()
+    number, why = preview.workers_of_table(TABLE, REGIME, "cpu", asked, store, design=design("3:8"))
+    assert (number >= 1, bool(why)) == (True, num_to_run > 0)
+    found = preview.plan_table(TABLE, "small", REGIME, preview.Measure("cpu"), store, design=design("3:8"))
+    assert found.num_cells - found.num_finished == num_to_run
+    if num_to_run == 0:
+        assert "9 cells, 9 finished before, 0 to run\n" in re.sub(" *\n", "\n", printed(found))
+        assert json.loads(found.model_dump_json())["num_cells"] == 9
+
+
+@pytest.mark.usefixtures("probed")
+def test_rows_that_are_one_experiment_are_planned_without_further_seeds() -> None:
+    alone = LoadedTable("mini", "", Table(base=ROWS[0], rows=[ROWS[2]]))
+    found = preview.plan_table(alone, "small", REGIME, preview.Measure("cpu"), design=design("3:8"))
+    assert [(row.num_cells, row.expected_to_run) for row in found.rows] == [(3, 3), (0, 0)]

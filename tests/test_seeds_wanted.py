@@ -22,8 +22,13 @@ def test_many_comparisons_are_decided_as_each_by_itself(design: SeedDesign, seed
 
 
 def wanted(design: SeedDesign, first: list[float | None], second: list[float | None]) -> int:
-    """Seed by seed: the next one is wanted if all before have ended and their pairs decide nothing."""
+    """Seed by seed: the next one is wanted if all before have ended and their pairs decide nothing.
+
+    None is, where all first seeds of a row have failed.
+    """
     number = design.first
+    if any(row[:number] == [None] * number for row in (first, second)):
+        return number
     for k in range(design.first, design.last):
         both = list(zip(first[:k], second[:k], strict=False))
         pairs = [a - b for a, b in both if a is not None and b is not None]
@@ -42,8 +47,23 @@ def test_seeds_are_wanted_by_the_definition(design: SeedDesign, seed: int, sd: f
     )
     number, most = design.seeds_wanted(first, second)
     assert number == wanted(design, first, second) == design.seeds_wanted(second, first)[0]
-    rest: list[float | None] = [None] * design.last
-    assert most == wanted(design, first + rest, second + rest), "as if all that are left failed"
+    # As if all that are left failed, but for the last of the first seeds where a row has none yet: one pair at most.
+    ends = [
+        row + [1.0 if seed == design.first - 1 and row == [None] * n else None for seed in range(n, design.last)]
+        for row, n in ((first, n), (second, m))
+    ]
+    assert most == wanted(design, *ends)
+
+
+@given(DESIGNS, st.lists(st.none() | st.floats(0, 100), max_size=8))
+def test_a_row_that_has_failed_in_all_first_seeds_gets_no_further_ones(
+    design: SeedDesign, other: list[float | None]
+) -> None:
+    failed: list[float | None] = [None] * design.first
+    for more in ([], [None], [60.0]):
+        assert design.seeds_wanted(failed + more, other) == (design.first, design.first)
+        assert design.seeds_wanted(other, failed + more) == (design.first, design.first)
+    assert design.seeds_wanted([*failed[1:], 60.0], [50.0] * design.first) == (design.first + 1, design.last)
 
 
 def test_a_fixed_number_is_wanted_whatever_the_scores() -> None:

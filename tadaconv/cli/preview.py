@@ -38,6 +38,7 @@ from tadaconv.locations import resolve_data
 from tadaconv.metrics import metric_named
 from tadaconv.regime import Regime, load_regime
 from tadaconv.table import LoadedTable, Row, load_table, study_name
+from tadaconv.table_run import table_study
 
 if TYPE_CHECKING:
     from tadaconv.execution.store import Store
@@ -158,7 +159,7 @@ def plan_command(
         require_own_results(loaded, regime, store)
     workers, why_workers = machine.workers or 1, ""
     if isinstance(loaded, LoadedTable):
-        study = study_name(loaded, regime)
+        study = table_study(loaded, resolved, study_name(loaded, regime))
         design = asked_design(study, store, metric_named(bare_regime.data.METRIC), seeds, smallest)
         if machine.workers is None:
             workers, why_workers = preview.workers_of_table(

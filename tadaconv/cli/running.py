@@ -17,7 +17,7 @@ from tadaconv.regime import load_regime
 from tadaconv.reporting.core.options import FORMATS, ReportOptions
 from tadaconv.spec import Folder
 from tadaconv.table import LoadedTable, load_table, study_name
-from tadaconv.table_run import current_records, run_table, stored_design
+from tadaconv.table_run import current_records, run_table, stored_design, table_study
 from tadaconv.text import visible
 
 if TYPE_CHECKING:
@@ -277,7 +277,8 @@ class Reporter:
         from tadaconv.execution.seed_design import asked_design
 
         study = study_name(loaded, regime_name)
-        design = asked_design(study, self.store, metric_named(regime.data.METRIC), seeds, smallest)
+        of_table = table_study(loaded, regime, study, first_seed)
+        design = asked_design(of_table, self.store, metric_named(regime.data.METRIC), seeds, smallest)
 
         def show(planned: "Planned") -> "Show":
             for line in filter(None, (planned.workers, str(planned))):

@@ -109,10 +109,11 @@ def _has_failed(store: Store, key: str) -> bool:
 def _wanted(rows: Sequence[Cell], seeds: Mapping[str, Sequence[int]]) -> list[Cell]:
     """Seed by seed, so that the first full table is complete early."""
     in_order = sorted({seed for of_row in seeds.values() for seed in of_row})
-    return [_seeded(row, seed) for seed in in_order for row in rows if seed in seeds.get(row.label, ())]
+    return [seeded(row, seed) for seed in in_order for row in rows if seed in seeds.get(row.label, ())]
 
 
-def _seeded(row: Cell, seed: int) -> Cell:
+def seeded(row: Cell, seed: int) -> Cell:
+    """The cell of the same row with ``seed``."""
     return Cell(row.label, row.experiment.but(seed=seed))
 
 
@@ -123,9 +124,9 @@ def _merged(old: Plan, rows: Sequence[Cell], seeds: Mapping[str, Sequence[int]])
         if row.label in seeds:
             wanted = {*seeds[row.label], *before}
         else:
-            wanted = {seed for seed, key in before.items() if key == _seeded(row, seed).key}
+            wanted = {seed for seed, key in before.items() if key == seeded(row, seed).key}
         if wanted:
-            keys = {seed: _seeded(row, seed).key for seed in sorted(wanted)}
+            keys = {seed: seeded(row, seed).key for seed in sorted(wanted)}
             merged[row.label] = PlannedRow(row.experiment.but(seed=0).model_dump(mode="json"), keys)
     return merged
 

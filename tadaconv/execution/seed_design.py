@@ -6,14 +6,35 @@ first look includes all of them.
 """
 
 import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs as attr
+from tadaconv.execution.cells import Cell
+from tadaconv.execution.planner import seeded
 from tadaconv.execution.store import Store
 from tadaconv.metrics import Metric
 from tadaconv.sequential import MOST_SEEDS, SeedDesign
+
+
+@dataclass(frozen=True)
+class TableStudy:
+    """The study of a table, and what of it counts: the cells of the table and its regime as they are now.
+
+    Attributes:
+        name: of the study.
+        rows: one cell a row that trains; its seed does not matter.
+        former: the name of the study from before its regime was renamed; empty where it was not.
+        is_done: whether a design leaves nothing to run of what a storage has of the table.
+    """
+
+    name: str
+    rows: Sequence[Cell]
+    former: str = ""
+    is_done: Callable[[SeedDesign, Store], bool] = lambda *_: False
 
 
 def stored_design(study: str, store: Store) -> SeedDesign | None:
@@ -32,12 +53,16 @@ def stored_design(study: str, store: Store) -> SeedDesign | None:
 
 
 def asked_design(
-    study: str, store: Store | None, metric: Metric, seeds: int | str | None = None, smallest: float | None = None
+    study: TableStudy,
+    store: Store | None,
+    metric: Metric,
+    seeds: int | str | None = None,
+    smallest: float | None = None,
 ) -> SeedDesign:
     """The design that a call runs a table with; what it does not give is as stored.
 
     Args:
-        study: the name of the table's study.
+        study: the table's.
         store: where its results are; None where there are none yet.
         metric: of its cells.
         seeds: a number, or ``FIRST:LAST``; None for what is stored, else 1.
@@ -46,7 +71,7 @@ def asked_design(
     Raises:
         UserError: an invalid value, or a design with which the study cannot be continued; see :func:`kept_design`.
     """
-    stored = None if store is None else stored_design(study, store)
+    stored = None if store is None else stored_design(study.name, store) or _own_stored(study, store)
     default = stored or SeedDesign(first=1, last=1, smallest=metric.difference)
     first, last = (default.first, default.last) if seeds is None else read_seeds(seeds)
     size = default.smallest if smallest is None else read_smallest(smallest)
@@ -74,17 +99,17 @@ def read_seeds(seeds: int | str) -> tuple[int, int]:
         raise UserError(
             f"--seeds {seeds}: an adaptive number of seeds is at most {MOST_SEEDS}; give one number, {first}"
         )
-    if first < 2:
-        why = "one seed has no standard deviation to judge by"
-    elif last <= first:
-        why = "the last number is to be above the first"
-    elif last > MOST_SEEDS:
-        why = f"each look widens the intervals of all, and they are computed up to {MOST_SEEDS} seeds"
-    else:
+    reasons = {
+        "one seed has no standard deviation to judge by": first < 2,
+        "the last number is to be above the first": last <= first,
+        f"each look widens the intervals of all, and they are computed up to {MOST_SEEDS} seeds": last > MOST_SEEDS,
+    }
+    why = [reason for reason, is_so in reasons.items() if is_so]
+    if not why:
         return first, last
     least = max(first, 2)
     advised = last if least < last <= MOST_SEEDS else min(max(12, 4 * least), MOST_SEEDS)
-    raise UserError(f"--seeds {seeds}: {why}; give {least}:{advised}")
+    raise UserError(f"--seeds {seeds}: {'; '.join(why)}; give {least}:{advised}")
 
 
 def read_smallest(smallest: float) -> float:
@@ -94,34 +119,42 @@ def read_smallest(smallest: float) -> float:
     return float(smallest)
 
 
-def kept_design(study: str, store: Store, design: SeedDesign) -> SeedDesign:
+def kept_design(study: TableStudy, store: Store, design: SeedDesign) -> SeedDesign:
     """What a storage is to hold of a study that is run with ``design``.
 
-    A fixed design of fewer seeds than there are runs these alone, and the others stay.
+    A fixed design of fewer seeds than there are runs these alone, and the others stay. Results of rows that have
+    changed since, and of an earlier recipe of the regime, are other cells, and do not matter.
 
     Args:
-        study: the name of the table's study.
+        study: the table's.
         store: where its results are.
         design: what is asked for.
 
     Raises:
         UserError: the study cannot be continued with ``design``.
     """
-    before = _design_so_far(study, store)
+    before = _own_so_far(study, store)
     if before is None or before == design:
         return design
+    where = f"{study.name} in {store.shown}"
     if before.is_adaptive:
+        asked = f"--seeds {before} --smallest {before.smallest:g}"
+        if study.is_done(before, store):
+            raise UserError(
+                f"{where} has run all seeds of {asked}, and looks at further ones or another --smallest would change "
+                "the error rates of its verdicts; begin a new run with more seeds in another folder, with --out, or "
+                "another --storage"
+            )
         raise UserError(
-            f"{study} in {store.shown} is run with --seeds {before} --smallest {before.smallest:g}, and another number "
-            "of looks or another --smallest would change the error rates of its verdicts; continue it without --seeds "
-            "and --smallest, or name another --out or --storage"
+            f"{where} is run with {asked}, and another number of looks or another --smallest would change the error "
+            "rates of its verdicts; continue it without --seeds and --smallest, or name another --out or --storage"
         )
     if not design.is_adaptive:
         return design if design.first >= before.first else before.model_copy(update={"smallest": design.smallest})
     if design.first < before.first:
         advice = f"give --seeds {before}:{max(design.last, before.first + 1)}, or " if before.first < MOST_SEEDS else ""
         raise UserError(
-            f"{study} in {store.shown} has {before} seeds already, and with --seeds {design} the first look would "
+            f"{where} has {before} seeds already, and with --seeds {design} the first look would "
             f"leave some of them out; {advice}name another --out or --storage"
         )
     return design
@@ -157,13 +190,56 @@ def merged_design(study: str, into: Store, source: Store) -> SeedDesign | None:
     return adaptive
 
 
+def _own_so_far(study: TableStudy, store: Store) -> SeedDesign | None:
+    """As :func:`_design_so_far`, of the cells of a table as it is now, under both names of its study."""
+    stored = _own_stored(study, store)
+    if stored is not None and stored.is_adaptive:
+        return stored
+    return _with_seeds(stored, len(_seeds_seen(study, store)))
+
+
+def _own_stored(study: TableStudy, store: Store) -> SeedDesign | None:
+    """The stored design of the table as it is now; None where the study was last run with other rows or recipes."""
+    for name in _names(study, store):
+        plan = store.read_plan(name)
+        planned = {(seed, key) for row in plan.values() for seed, key in row.seeds.items()}
+        is_own = not plan or any(seeded(row, seed).key == key for row in study.rows for seed, key in planned)
+        if is_own and (stored := stored_design(name, store)) is not None:
+            return stored
+    return None
+
+
+def _seeds_seen(study: TableStudy, store: Store) -> set[int]:
+    """The seeds with a cell of the table as it is now that was planned or begun for it."""
+    names = _names(study, store)
+    rows = [row for name in names for row in store.read_plan(name).values()]
+    seed_of = {seeded(row, seed).key: seed for row in study.rows for of_row in rows for seed in of_row.seeds}
+    planned = {key for of_row in rows for key in of_row.seeds.values()}
+    return {
+        seed_of[key]
+        for key, attempts in store.attempts(seed_of).items()
+        if any(
+            attempt.status != "dropped" and (key in planned or store.name_of(attempt.study_id) in names)
+            for attempt in attempts
+        )
+    }
+
+
+def _names(study: TableStudy, store: Store) -> list[str]:
+    return [name for name in (study.name, study.former) if name in store.studies()]
+
+
+def _with_seeds(stored: SeedDesign | None, num_seeds: int) -> SeedDesign | None:
+    """A fixed design of at least so many seeds; None without any."""
+    if stored is None:
+        return SeedDesign(first=num_seeds, last=num_seeds, smallest=1.0) if num_seeds else None
+    most = max(stored.first, num_seeds)
+    return stored.model_copy(update={"first": most, "last": most})
+
+
 def _design_so_far(study: str, store: Store) -> SeedDesign | None:
     """The design that a study was run with, of an earlier version as many seeds as it planned; None for a new study."""
     stored = stored_design(study, store)
     if stored is not None and stored.is_adaptive:
         return stored
-    num_seeds = len({seed for row in store.read_plan(study).values() for seed in row.seeds})
-    if stored is None:
-        return SeedDesign(first=num_seeds, last=num_seeds, smallest=1.0) if num_seeds else None
-    most = max(stored.first, num_seeds)
-    return stored.model_copy(update={"first": most, "last": most})
+    return _with_seeds(stored, len({seed for row in store.read_plan(study).values() for seed in row.seeds}))

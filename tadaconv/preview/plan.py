@@ -27,7 +27,7 @@ from tadaconv.run_options import RunOptions, require_division
 from tadaconv.sequential import NUM_SIMULATED, SeedDesign
 from tadaconv.spec import Record, errors_of
 from tadaconv.table import LoadedTable, Row
-from tadaconv.table_run import dry_run_cells
+from tadaconv.table_run import Seeding, dry_run_cells
 from tadaconv.text import plural
 from tadaconv.training.computing import require
 
@@ -48,6 +48,8 @@ class RowPlan(Record):
     """Why the row cannot be run on this device."""
     ensemble: tuple[str, ...] = ()
     """Of a row that averages others, which has no cells, their names."""
+    shared_with: str = ""
+    """Of a row all of whose cells an earlier row has as well, its name."""
     expected_to_run: float | None = None
     """Of an adaptive number of seeds, the expected number of cells without a result that are to be run; ``num_cells``
     is the largest."""
@@ -179,13 +181,15 @@ def plan_table(
     metric = metric_named(regime.data.METRIC)
     if design.is_adaptive:
         by_place = {place: scores[key] for key, places in sharing.items() for place in places if key in scores}
-        expected, most = _simulated(design, loaded.table.comparisons(rows), list(cells_by_row), by_place, metric)
+        comparisons = Seeding(loaded.table, regime, design, rows).comparisons
+        expected, most = _simulated(design, comparisons, list(cells_by_row), by_place, metric)
 
     def shares(seeds: Mapping[str, NDArray[np.int64]], cells: Sequence[Cell]) -> float:
         """How many of ``cells`` are wanted, in the mean over simulated runs of so many ``seeds`` of each row."""
         wanted = [np.any([seeds[row] > seed for row, seed in sharing[cell.key]], axis=0) for cell in cells]
         return float(sum(np.mean(one) for one in wanted))
 
+    shared = {label: places[0][0] for places in sharing.values() for label, _ in places[1:]}
     planned = []
     for label, of_row in cells_by_row.items():
         left = [cell for cell in of_row if cell.key not in scores]
@@ -194,6 +198,7 @@ def plan_table(
             RowPlan(
                 row=label, num_cells=num_cells, num_finished=num_cells - num_left,
                 expected_to_run=shares(expected, left) if design.is_adaptive else None,
+                shared_with=shared.get(label, ""),
             )
         )  # fmt: skip
     planned += [
@@ -310,12 +315,12 @@ def workers_of_table(
         design: how many seeds each row gets.
         rows: names of the rows to run; None means all, and an ensemble its parts.
     """
-    cells = loaded.table.cells(regime, range(design.first), rows)
+    seeding = Seeding(loaded.table, regime, design, rows)
     if store is not None:
-        cells = [record.cell for record in store.records_of(cells) if record.status != "finished"]
-    num_rows = len(loaded.table.trained(rows)) if design.is_adaptive else 0
-    num_at_once = max(len({cell.key for cell in cells}), num_rows)
-    return num_workers_for(cells, device, options.gpus_per_cell, num_at_once) if num_at_once else (1, "")
+        seeding.note_results(store)
+    if not seeding.has_work:
+        return 1, ""
+    return num_workers_for(seeding.may_run, device, options.gpus_per_cell, seeding.num_at_once)
 
 
 def _expected(rows: Sequence[RowPlan], at_once: tuple[int, int], metric: Metric) -> Expected | None:
@@ -397,19 +402,23 @@ def makespan(seconds: Iterable[float], workers: int) -> float:
 
 def render_plan(plan: RunPlan) -> Group:
     """The plan as a table with its totals and how they were measured, for a terminal of 80 columns."""
-    num_to_run, up_to = plan.num_cells - plan.num_finished, "up to " if plan.expected else ""
+    num_to_run = plan.num_cells - plan.num_finished
+    up_to = "up to " if plan.expected and num_to_run else ""
+    steps = f" in {up_to}{plan.num_steps:,} training steps" if num_to_run else ""
     table = rows_table(
         ["cells\nto run", "steps\na cell", "a step", "an evalu-\nation", "a cell", "memory\na cell", "check-\npoint"],
         ["all rows", _to_run(num_to_run, plan.expected.num_to_run if plan.expected else None)],
     )
     for row in plan.rows:
-        table.add_row(escape(row.row), _to_run(row.num_to_run, row.expected_to_run), *_measured(row))
+        number = _to_run(row.num_to_run, None if row.shared_with else row.expected_to_run)
+        table.add_row(escape(row.row), number, *_measured(row))
     return Group(
         *filter(None, [plan.why_workers]),
         f"{escape(plan.name)} in the regime {escape(plan.regime)} on {plan.device}: "
         f"{up_to}{plural(plan.num_cells, 'cell')}, {plan.num_finished} finished before, "
-        f"{up_to}{num_to_run} to run in {up_to}{plan.num_steps:,} training steps",
+        f"{up_to}{num_to_run} to run{steps}",
         table,
+        *(escape(f"{row.row}: its cells are shared with {row.shared_with}.") for row in plan.rows if row.shared_with),
         *_reading(plan),
         *_totals(plan),
     )
@@ -422,7 +431,8 @@ def _to_run(most: int, expected: float | None) -> str:
 
 def _measured(row: RowPlan) -> list[str]:
     if row.probe is None:
-        return ["ensemble" if row.ensemble else "cannot be run" if row.error else "done"]
+        why = {"ensemble": row.ensemble, "shared": row.shared_with, "cannot be run": row.error}
+        return [next((word for word, is_so in why.items() if is_so), "done")]
     return [
         f"{row.probe.num_steps:,}",
         duration(row.probe.step_seconds),

@@ -63,6 +63,8 @@ def plain_loop(loaded: LoadedTable, design: SeedDesign, scores: Scores, chosen: 
             return False
         both = [(scores[pair[0], seed], scores[pair[1], seed]) for seed in range(k)]
         differences = [a - b for a, b in both if a is not None and b is not None]
+        if any(all(scores[row, seed] is None for seed in range(design.first)) for row in pair):
+            return False
         return design.judge(differences).direction == "undecided"
 
     while True:
@@ -336,6 +338,41 @@ def test_a_row_that_is_decided_is_not_checked_again(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("tadaconv.dry_run.dry_run", checked.append)
     run()
     assert [one.temporal for one in checked] == [THREE_ROWS.table.row("row 1").temporal]
+
+
+def test_rows_that_are_one_experiment_get_no_further_seeds_for_each_other(tmp_path: Path) -> None:
+    base, other, _ = THREE_ROWS.table.all_rows
+    again = Row("again", base.temporal)
+    scores = scores_of([50.0, 51.0, 58.0], 1.0)
+    scores |= {("again", seed): scores[base.name, seed] for seed in range(ADAPTIVE.last)}
+    run = Run(tmp_path, LoadedTable("t", "?", Table(base, [again])), ADAPTIVE, scores)
+    run()
+    assert len(scored_cells.ran(tmp_path)) == ADAPTIVE.first
+    assert run() == []
+    (tmp_path / "with").mkdir()
+    further = Run(tmp_path / "with", LoadedTable("t", "?", Table(base, [again, other])), ADAPTIVE, scores)
+    further()
+    assert set(scored_cells.ran(tmp_path / "with")) == {
+        further.keys[place] for place in plain_loop(table(2), ADAPTIVE, scores, {base.name, other.name})
+    }
+
+
+def test_equal_scores_of_two_experiments_go_on(tmp_path: Path) -> None:
+    run = Run(tmp_path, table(2), ADAPTIVE, dict.fromkeys(SOME_OPEN, 50.0))
+    run()
+    assert len(run.ended) == 2 * ADAPTIVE.last
+
+
+def test_a_row_that_fails_in_all_first_seeds_is_given_up(tmp_path: Path) -> None:
+    """Its partner gets no further seeds for its sake, and the next call tries it again."""
+    failed = {("row 1", seed) for seed in range(ADAPTIVE.first)}
+    run = Run(tmp_path, table(3), ADAPTIVE, scores_of([50.0, 51.0, 68.0], 1.0, failed=failed))
+    run()
+    assert run.ended == run.wanted() == {(f"row {row}", seed) for row in range(3) for seed in range(ADAPTIVE.first)}
+    run = Run(tmp_path, table(3), ADAPTIVE, scores_of([50.0, 51.0, 68.0], 1.0))
+    run()
+    assert run.ended == run.wanted()
+    assert ("row 1", ADAPTIVE.first) in run.ended
 
 
 def test_a_fixed_number_stays_one(tmp_path: Path) -> None:

@@ -1,15 +1,17 @@
 """With which numbers of seeds a table can be run again, by what its storage holds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_cells import ROWS, row
+from fake_cells import ROWS, result, row
 
 from tadaconv.errors import UserError
 from tadaconv.execution import attrs
 from tadaconv.execution.merge import merge
 from tadaconv.execution.planner import plan
 from tadaconv.execution.seed_design import (
+    TableStudy,
     asked_design,
     kept_design,
     merged_design,
@@ -31,11 +33,18 @@ def design(seeds: str, smallest: float = 1.0) -> SeedDesign:
     return SeedDesign(first=first, last=last, smallest=smallest)
 
 
-def run(store: Store, seeds: str | int | None = None, smallest: float | None = None) -> SeedDesign:
+OF_TABLE = TableStudy(STUDY, ROWS)
+EARLIER = TableStudy("t-quick_1", [row(cell.label, 3, lr=0.3 + i) for i, cell in enumerate(ROWS)], former=STUDY)
+"""The same table by the recipe that the regime had before."""
+
+
+def run(
+    store: Store, seeds: str | int | None = None, smallest: float | None = None, study: TableStudy = OF_TABLE
+) -> SeedDesign:
     """What a call that is asked for this runs; it is stored, and its first seeds are planned, as a call does."""
-    asked = asked_design(STUDY, store, TOP1, seeds, smallest)
-    store.set_study_attr(STUDY, attrs.SEEDS, kept_design(STUDY, store, asked).model_dump())
-    plan(store, STUDY, ROWS, range(asked.first))
+    asked = asked_design(study, store, TOP1, seeds, smallest)
+    store.set_study_attr(study.name, attrs.SEEDS, kept_design(study, store, asked).model_dump())
+    plan(store, study.name, study.rows, range(asked.first))
     return asked
 
 
@@ -96,6 +105,75 @@ def test_an_earlier_version_ran_as_many_seeds_as_it_planned(store: Store) -> Non
     assert run(store, "5:6") == design("5:6")
 
 
+def run_before(store: Store, seeds: str | int | None, *, is_stored: bool = True) -> None:
+    """What a call ran when the regime had another recipe, under the name that is the present one's."""
+    before = replace(EARLIER, name=STUDY, former="")
+    if is_stored:
+        run(store, seeds, study=before)
+    else:
+        plan(store, STUDY, before.rows, range(int(str(seeds))))
+    for cell in store.planned(STUDY):
+        (of_cell,) = store.attempts([cell.key])[cell.key]
+        attempt = store.claim(of_cell.trial_id)
+        assert attempt is not None
+        store.finish(attempt, result(50.0))
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_results_of_an_earlier_recipe_are_no_seeds_of_the_present_one(store: Store, is_stored: bool) -> None:
+    run_before(store, "3", is_stored=is_stored)
+    assert run(store, "2:4") == stored_design(STUDY, store) == design("2:4")
+    with pytest.raises(UserError, match="is run with --seeds 2:4"):
+        run(store, "3:4")
+
+
+def test_after_an_earlier_recipe_fixed_seeds_are_counted_from_new(store: Store) -> None:
+    run_before(store, "3")
+    assert run(store, "2") == stored_design(STUDY, store) == design("2")
+    assert run(store, "2:4") == design("2:4"), "the plan names three seeds, and two have been seen"
+
+
+def test_an_adaptive_number_of_an_earlier_recipe_does_not_bind(store: Store) -> None:
+    run_before(store, "3:12")
+    assert run(store, "2:4") == design("2:4")
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("has_new", [False, True])
+def test_results_under_the_former_name_are_seeds_of_the_earlier_recipe(
+    store: Store, is_stored: bool, has_new: bool
+) -> None:
+    run_before(store, "3", is_stored=is_stored)
+    if has_new:
+        run(store, "2:4")
+    with pytest.raises(UserError, match=f"{EARLIER.name} in .* has 3 seeds already, .* give --seeds 3:4, or name"):
+        run(store, "2:4", study=EARLIER)
+    assert stored_design(EARLIER.name, store) is None
+    assert asked_design(EARLIER, store, TOP1) == design("3" if is_stored and not has_new else "1")
+    assert run(store, "3:4", study=EARLIER) == stored_design(EARLIER.name, store) == design("3:4")
+
+
+def test_an_adaptive_number_is_kept_under_the_former_name(store: Store) -> None:
+    run_before(store, "3:12")
+    with pytest.raises(UserError, match=f"{EARLIER.name} in .* is run with --seeds 3:12"):
+        run(store, "3:8", study=EARLIER)
+    assert run(store, study=EARLIER) == stored_design(EARLIER.name, store) == design("3:12")
+
+
+def test_results_of_another_table_are_no_seeds_of_this_one(store: Store) -> None:
+    plan(store, "other-quick", ROWS, range(5))
+    assert run(store, "2:4") == design("2:4")
+
+
+def test_what_has_run_out_is_not_to_be_continued(store: Store) -> None:
+    run(store, "3:12")
+    done = replace(OF_TABLE, is_done=lambda before, _: before == design("3:12"))
+    with pytest.raises(UserError, match=r"has run all seeds of --seeds 3:12 --smallest 1, .* with --out") as refused:
+        run(store, "3:13", study=done)
+    assert "continue" not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("seeds", "smallest"), [("3", None), ("12", None), ("3:11", None), ("4:12", None), (None, 2.0)]
 )
@@ -132,6 +210,13 @@ def test_numbers_that_make_no_design_are_refused_with_some_that_do(seeds: str, a
         read_seeds(seeds)
     assert "\n" not in str(refused.value)
     assert str(design(advised)) == advised
+
+
+def test_all_that_is_wrong_with_two_numbers_is_named_at_once() -> None:
+    with pytest.raises(UserError, match=r"one seed has no standard deviation .*; .* up to 100 seeds; give 2:12$"):
+        read_seeds("1:100000")
+    with pytest.raises(UserError, match=r"^--seeds 1:1: one seed has .* judge by; the last number is to be above"):
+        read_seeds("1:1")
 
 
 @pytest.mark.parametrize("smallest", [0, -1.0, float("nan"), float("inf"), "1", None])

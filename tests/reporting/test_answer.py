@@ -127,6 +127,21 @@ def test_one_seed_says_that_it_cannot_tell(make_up) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("a", "b", "said"),
+    [
+        ([60.0, 64.0, 61.0], [64.0, 60.0, 61.0], "none is decided after 3 seeds; the"),
+        ([60.0, None, 61.0], [None, 64.0, 61.0], "none is decided after 2 pairs of 3 seeds; the"),
+        ([60.0, 64.0, 61.0], [None, 60.0, 64.0], "none is decided after 2 to 3 pairs of 3 seeds; the"),
+        ([60.0, 64.0, 61.0], [None, None, 64.0], "none is decided after 1 to 3 pairs of 3 seeds; the"),
+        ([None, 64.0, 61.0], [None] * 3, "none is decided after 2 pairs of 3 seeds; the"),
+    ],
+)
+def test_what_is_undecided_says_after_how_many_pairs(make_up, a, b, said: str) -> None:
+    loaded, records = make_up({"a": a, "b": b, "base": BASE})
+    assert said in answer(collect(loaded, "quick", records, design=DESIGN))
+
+
 def test_without_results_there_is_no_answer_yet(make_up) -> None:
     assert "none is decided: no seed has a result of both rows" in answer(made(make_up, ["no result", "no result"]))
     assert verdicts(made(make_up, ["no result"])) is None

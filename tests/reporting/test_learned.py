@@ -12,10 +12,18 @@ from scipy import stats
 from tadaconv import statistics as st
 from tadaconv.metrics import TOP1
 from tadaconv.reporting.ablation import page as blocks
+from tadaconv.reporting.ablation.answer import answer
 from tadaconv.reporting.ablation.data import EnsembleOrigin, Export, collect
 from tadaconv.reporting.ablation.learned import learned, seeds_to_decide
-from tadaconv.reporting.ablation.summary import base_verdicts, verdicts
-from tadaconv.reporting.ablation.text import claim_sentence, device_time, learned_in_short, learned_sentences
+from tadaconv.reporting.ablation.summary import base_verdicts, summarise, verdicts
+from tadaconv.reporting.ablation.text import (
+    claim_sentence,
+    device_time,
+    learned_in_short,
+    learned_sentences,
+    legend,
+    what_was_run,
+)
 from tadaconv.sequential import SeedDesign
 from tadaconv.table import Claim, Row, Table
 
@@ -179,3 +187,73 @@ def test_seeds_for_equivalence_are_none_where_there_is_none() -> None:
     assert seeds_to_decide(0.1, 1.0, None) == st.seeds_needed(0.1, 1.0)
     assert seeds_to_decide(0.0, 1.0, None) is None
     assert seeds_to_decide(0.1, 1.0, DESIGN) == st.seeds_for_equivalence(0.1, 1.0, 1.0)
+
+
+def shared(make_up, scores, design=DESIGN, claims=CLAIMS) -> Export:
+    """The table with a row *again* that is the same experiment as its row *open*."""
+    loaded, records = make_up(scores, claims=claims)
+    again = replace(loaded.table.row("open"), name="again")
+    copies = [replace(r, cell=replace(r.cell, label="again")) for r in records if r.cell.label == "open"]
+    table = Table(base=loaded.table.base, rows=[*loaded.table.rows, again], claims=loaded.table.claims)
+    return collect(replace(loaded, table=table), "quick", [*records, *copies], design=design)
+
+
+@pytest.mark.parametrize("seeds", ["3", "3:6"])
+def test_cells_that_rows_share_count_once(make_up, seeds: str) -> None:
+    first, last = (int(part) for part in (seeds.split(":") * 2)[:2])
+    design = SeedDesign(first=first, last=last, smallest=1.0)
+    loaded, records = make_up(SCORES, claims=CLAIMS)
+    once, twice = collect(loaded, "quick", records, design=design), shared(make_up, SCORES, design)
+    with_row = learned(once).model_copy(update={"num_rows": 4})
+    assert learned(twice) == with_row, "a row more is compared with the base, and decides no other pair"
+    assert what_was_run(twice) == "5 rows, 3 seeds: 12 of 12 cells finished."
+
+
+def test_rows_that_are_one_experiment_are_level_by_construction(make_up) -> None:
+    claims = [Claim("Again helps.", "again", "open", "s")]
+    for design in (DESIGN, SeedDesign(first=3, last=6, smallest=1.0)):
+        export = shared(make_up, SCORES, design, claims=[])
+        export = replace(export, manifest=export.manifest.model_copy(update={"claims": claims}))
+        (line,) = verdicts(export).to_dict("records")
+        assert (line["verdict"], line["num_needed"], line["effect"]) == ("equivalent", 0, 0.0)
+        assert np.isnan(line["p"])
+        said = "\u201cagain\u201d and \u201copen\u201d are the same experiment"
+        assert claim_sentence(line, TOP1, design).startswith(said)
+        assert "the two rows are the same experiment" in answer(export)
+        assert learned(export).num_claims == 0
+        note = "\u201cagain\u201d is the same experiment as \u201copen\u201d: they share their cells"
+        assert any(text.startswith(note) for text in legend(summarise(export), TOP1, design=design))
+        assert note in blocks.results(export).html
+    old = shared(make_up, SCORES, None, claims=[])
+    old = replace(old, manifest=old.manifest.model_copy(update={"claims": claims}))
+    assert verdicts(old)["verdict"].tolist() == ["undecided"], "as it was reported before"
+    equal = {"a": [60.0, 61.0, 62.0], "base": [60.0, 61.0, 62.0]}
+    assert base_verdicts(made(make_up, scores=equal, claims=[]))["verdict"].tolist() == ["undecided"]
+
+
+def test_an_exhausted_design_says_what_a_new_run_would_take(make_up) -> None:
+    design = SeedDesign(first=3, last=4, smallest=1.0)
+    scores = {"a": [60.0, 64.0, 61.0, 62.0], "base": [60.0, 61.0, 62.0, 61.0]}
+    export = made(make_up, design=design, scores=scores, claims=[])
+    found = learned(export)
+    line = base_verdicts(export).iloc[0]
+    needed = seeds_to_decide(line["effect"], line["sd"], design)
+    assert needed is not None
+    assert needed > 4
+    assert (found.is_exhausted, found.rest_pairs, found.rest_cells) == (True, 0, 0)
+    assert (found.new_run_pairs, found.new_run_seeds, found.new_run_cells) == (1, needed, 2 * needed)
+    assert found.new_run_hours == pytest.approx(2 * needed)
+    said = " ".join(learned_sentences(export, found))
+    assert "The design is exhausted: rows that are still compared have all 4 seeds" in said
+    assert (
+        f"it takes a new run in another folder (--out), up to {needed} seeds of a row, about {2 * needed} cells" in said
+    )
+    assert "further cell" not in said + learned_in_short(found)
+    assert "would have taken" not in said, "nothing was saved"
+    assert "The design is exhausted. To decide 1 open comparison: a new run in another folder" in learned_in_short(
+        found
+    )
+    begun = {name: values[:3] for name, values in scores.items()}
+    assert not learned(made(make_up, design=design, scores=begun, claims=[])).is_exhausted
+    fixed = learned(made(make_up, scores=begun, claims=[]))
+    assert (fixed.is_exhausted, fixed.new_run_pairs, fixed.rest_pairs) == (False, 0, 1)

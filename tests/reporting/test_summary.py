@@ -21,7 +21,7 @@ from tadaconv.execution.store import Store
 from tadaconv.metrics import TOP1
 from tadaconv.regime import Recipe, Regime
 from tadaconv.reporting.ablation import page as blocks
-from tadaconv.reporting.ablation.data import Elsewhere, Export, collect
+from tadaconv.reporting.ablation.data import Elsewhere, EnsembleOrigin, Export, collect
 from tadaconv.reporting.ablation.latex import latex_table
 from tadaconv.reporting.ablation.summary import (
     base_columns,
@@ -34,6 +34,7 @@ from tadaconv.reporting.ablation.summary import (
     scores_by_seed,
     standings,
     summarise,
+    summary_files,
     table_columns,
     untested,
     verdicts,
@@ -43,6 +44,7 @@ from tadaconv.reporting.ablation.text import (
     claim_sentence,
     claims_summary,
     elsewhere_notes,
+    legend,
     our_clips,
     paper_notes,
     power_notes,
@@ -53,7 +55,7 @@ from tadaconv.reporting.ablation.text import (
 from tadaconv.reporting.core import format as words
 from tadaconv.result import HeadAccuracy, SubsetAccuracy
 from tadaconv.sequential import Judgement, SeedDesign
-from tadaconv.spec import Backbone, Schedule, Synthetic
+from tadaconv.spec import Backbone, Schedule, Synthetic, TAda
 from tadaconv.table import Claim, LoadedTable, PaperResult, Row, Table
 
 
@@ -804,6 +806,46 @@ def test_rows_that_were_not_tested_are_named(made_up) -> None:
     assert "Not tested, so neither marked nor ruled out: b; base." in console.export_text()
     loaded, records = made_up({"a": [1.0], "base": [2.0]})
     assert untested(summarise(collect(loaded, "quick", records))) == []  # without any test there are no marks
+
+
+def test_the_reason_is_given_why_a_row_was_not_tested(make_result) -> None:
+    """A row alone on its backbone, an ensemble, and one of a single seed."""
+    regime = Regime(
+        summary="", backbone=Backbone(name="tiny"), data=Synthetic(num_train=8, num_val=8),
+        schedule=Schedule(epochs=1, batch_size=2, lr=0.1),
+    )  # fmt: skip
+    rows = [Row("a", TAda()), Row("b", TAda(calibration="cin")), Row("alone", None, backbone="resnet_tiny")]
+    table = Table(base=Row("base", None), rows=[*rows, Row("both", None, ensemble=("a", "b"))])
+    scores = {"a": [70.0, 71.5, 72.0], "b": [69.0], "alone": [80.0, 81.0, 81.5], "base": [60.0, 61.0, 62.5]}
+    records = [
+        CellRecord(table.row(name).cell(regime, seed), "finished", make_result(score))
+        for name, values in scores.items()
+        for seed, score in enumerate(values)
+    ]
+    ensembles = [EnsembleOrigin(row="both", seed=0, cells={"a": "k", "b": "l"}, top1=73.0)]
+    loaded = LoadedTable("t", "?", table)
+    summary = summarise(collect(loaded, "quick", records, ensembles=ensembles))
+    assert summary.set_index("row")["num_ranked"].to_dict() == {"a": 3, "b": 3, "alone": 1, "both": 0, "base": 3}
+    notes = [note for note in legend(summary, TOP1) if note.startswith("Not tested")]
+    start = "Not tested, so neither marked nor ruled out:"
+    assert notes[0].startswith(f"{start} b. The test needs two seeds shared with the highest")
+    assert notes[1:] == [
+        f"{start} alone. There is no result of other rows of the same backbone.",
+        f"{start} both. Only rows that train are ranked.",
+    ]
+
+
+def test_rounding_is_written_as_no_difference(made_up) -> None:
+    loaded, records = made_up(
+        {"a": [60.1, 60.2, 59.7], "b": [60.1, 60.2, 59.8], "base": [60.0] * 3}, claims=[Claim("c", "a", "base", "s")]
+    )
+    export = collect(loaded, "quick", records)
+    assert 0 < abs(verdicts(export).loc[0, "effect"]) < 1e-9
+    files = {name: pd.read_csv(io.StringIO(text)) for name, text in summary_files(export).items()}
+    assert files["claims.csv"].loc[0, "effect"] == 0
+    written = files["table.csv"].set_index("row")["delta_mean"]
+    assert written["a"] == 0
+    assert written["b"] == pytest.approx(0.1 / 3, abs=1e-6)
 
 
 def test_p_that_cannot_be_small_says_so_and_decides_nothing(export_of) -> None:

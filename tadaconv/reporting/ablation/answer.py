@@ -7,7 +7,7 @@ import pandas as pd
 
 from tadaconv.reporting.ablation.data import Export
 from tadaconv.reporting.ablation.summary import base_verdicts, compares_apart, summarise, verdicts
-from tadaconv.reporting.ablation.text import verdict_in_words
+from tadaconv.reporting.ablation.text import is_one_experiment, verdict_in_words
 from tadaconv.reporting.core.format import difference
 from tadaconv.text import listed, plural
 
@@ -59,6 +59,8 @@ def _of_one(export: Export, line: Mapping[Any, Any]) -> str:
         subject = f"The claim {text}"
     else:
         subject = text if is_apart(export) else f"{text}, compared with \u201c{line['worse']}\u201d,"
+    if is_one_experiment(line):
+        return f"{subject} is {verdict}: the two rows are the same experiment."
     if line["low"] != line["low"]:
         seeds = "one seed gives no interval; run at least three" if line["n"] == 1 else "without an interval"
         return f"{subject} is {verdict}: {_effect(export, line)}, {seeds}."
@@ -98,7 +100,13 @@ def _nothing_known(export: Export, lines: Sequence[Mapping[Any, Any]], subject: 
     most = max(line["n"] for line in lines)
     if most == 0:
         return f"Of {subject}, none is decided: no seed has a result of both rows of a comparison."
-    why = ", as one seed gives no interval (run at least three)" if most == 1 else f" after {most} seeds"
     measured = [line for line in lines if line["n"]]
+    least, num_run = min(line["n"] for line in measured), len(export.manifest.seeds)
+    why = f" after {most} seeds"
+    if least < most or most < num_run:
+        pairs = plural(most, "pair") if least == most else f"{least} to {most} pairs"
+        why = f" after {pairs} of {plural(num_run, 'seed')}"
+    if most == 1:
+        why = ", as one seed gives no interval (run at least three)"
     largest = "largest difference so far is that" if len(measured) == 1 else "largest differences so far are those"
     return f"Of {subject}, none is decided{why}; the {largest} of {_named(export, measured)}."

@@ -149,7 +149,10 @@ class Learned(BaseModel):
     rows_decided: int = Field(description="Rows whose difference to the row they are compared with is decided.")
     num_rows: int = Field(description="Rows that are compared with another.")
     pairs_decided: int = Field(description="Pairs of rows with a decided comparison, each once.")
-    rest_pairs: int = Field(description="Undecided pairs for which it can be estimated what deciding them takes.")
+    rest_pairs: int = Field(
+        description="Undecided pairs for which it can be estimated what deciding them takes, within the seeds of an "
+        "adaptive design."
+    )
     rest_seeds: int = Field(description="Seeds of the row that would need the most to decide the rest; 0: none would.")
     rest_cells: int = Field(description="Further cells that would take.")
     rest_hours: float
@@ -159,6 +162,16 @@ class Learned(BaseModel):
         description="Seeds of every row that a fixed design takes to decide as much; None for no decision."
     )
     fixed_hours: float | None
+    # Fields that came later; earlier reports lack them.
+    is_exhausted: bool = Field(
+        False, description="Whether an adaptive design gives no undecided pair of rows that train further seeds."
+    )
+    new_run_pairs: int = Field(
+        0, description="Undecided pairs that take more seeds than an adaptive design has, hence a new run."
+    )
+    new_run_seeds: int = Field(0, description="Seeds of the row that would need the most in that run.")
+    new_run_cells: int = Field(0, description="Cells of that run, of the rows of these pairs.")
+    new_run_hours: float = 0.0
     saved_cells: int | None = Field(description="Cells fewer than the most seeds of every row; of adaptive designs.")
     saved_hours: float | None
 

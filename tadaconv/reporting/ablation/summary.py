@@ -44,13 +44,16 @@ def summarise(export: Export) -> pd.DataFrame:
     is true where one of the two means, in an adaptive design that of the row, has other seeds as well, so that the
     difference is not that of the means. ``verdict`` is *better*, *worse*, *equivalent* or *undecided*, and empty
     for a row that is compared with none; ``num_needed`` is the number of seeds after which it was, see
-    :func:`judge`. ``delta_sd`` is the standard deviation of the differences, ``p`` the sign-flip p-value, in an
-    adaptive design the repeated p-value, and ``p_holm`` the same adjusted over the table. ``versus`` is empty for a
+    :func:`judge`, and 0 where both rows are the same experiment. ``delta_sd`` is the standard deviation of the
+    differences, ``p`` the sign-flip p-value, in an adaptive design the repeated p-value, and ``p_holm`` the same
+    adjusted over the table. ``versus`` is empty for a
     row that is compared with none, and ``reference`` marks rows that are compared with none or that others are
     compared with, and ``across_recipes`` those whose recipe is not that of the row ``versus``. ``ensemble`` names
     the rows that a row averages. ``paper_delta_*`` are our mean minus the published number, where the two are
     measured alike (see :mod:`.paper`), with the interval over our seeds; ``recipe_of`` is whose the recipe is,
-    *paper* or *ours*, where the regime has a separate one for the row. Where rows differ in ``OWN_COLUMNS`` or
+    *paper* or *ours*, where the regime has a separate one for the row. ``same_as`` is the first row that is the same
+    experiment, so that the two share their cells, and ``num_ranked`` counts the rows with a result that a row may be
+    ranked with, itself among them: none for an ensemble. Where rows differ in ``OWN_COLUMNS`` or
     ``recipe``, these are what a row ran on; they are empty for one without a cell.
     """
     return _summary(export).copy()
@@ -70,6 +73,7 @@ def _summary(export: Export) -> pd.DataFrame:
     planned = planned_seeds(export.manifest)
     df = pd.DataFrame([_row_line(export, values, name, cells, len(planned[name])) for name, cells in lines.items()])
     df["ensemble"] = ["; ".join(row.ensemble) for row in export.manifest.rows]
+    df["same_as"] = ["" if first == name else first for name, first in first_rows(export.manifest).items()]
     df.loc[(df["ensemble"] != "") & (df["n"] == 0), "state"] = "no value"
     published = f"paper_{metric.name}"
     df[published] = [nan if row.paper is None else row.paper.score for row in export.manifest.rows]
@@ -86,7 +90,11 @@ def _summary(export: Export) -> pd.DataFrame:
     most = df["n"] if is_adaptive else np.fmax(df["n"], df["versus"].map(df.set_index("row")["n"]))
     df["other_seeds"] = (df["num_pairs"] > 0) & (df["num_pairs"] < most)
     df["p_holm"] = st.holm(df["p"])
-    standing = standings(metric.sign * scores, groups(export.manifest), design)
+    ranked = groups(export.manifest)
+    with_result = set(df.loc[df["n"] > 0, "row"])
+    num_ranked = {name: len(with_result.intersection(group)) for group in ranked for name in group}
+    df["num_ranked"] = [num_ranked.get(name, 0) for name in df["row"]]
+    standing = standings(metric.sign * scores, ranked, design)
     df["standing"] = [standing[name] for name in df["row"]]
     apart = differing(export.manifest)
     own, other = (df[column].map(apart.get("recipe", {})) for column in ("row", "versus"))
@@ -98,6 +106,26 @@ def _summary(export: Export) -> pd.DataFrame:
     df["reference"] = ~df["versus"].astype(bool) | df["row"].isin(set(df["versus"]))
     first = base_columns(metric)
     return df[[*first, *(c for c in df.columns if c not in first)]]
+
+
+def first_rows(manifest: Manifest) -> dict[str, str]:
+    """By row, the first one that has the same cells: itself, but for a row that is the same experiment as another."""
+    first_of: dict[str, str] = {}
+    place = {row.name: number for number, row in enumerate(manifest.rows)}
+    for cell in sorted(manifest.cells, key=lambda cell: place[cell.row]):
+        first_of.setdefault(cell.cell, cell.row)
+    by_row = {cell.row: first_of[cell.cell] for cell in manifest.cells}
+    return {name: by_row.get(name, name) for name in place}
+
+
+def planned_cells(manifest: Manifest) -> dict[str, set[int]]:
+    """As :func:`planned_seeds`, of the rows that train, without those whose cells an earlier row has as well."""
+    first, seeds = first_rows(manifest), planned_seeds(manifest)
+    by_row: dict[str, set[int]] = {}
+    for row in manifest.rows:
+        if not row.ensemble:
+            by_row.setdefault(first[row.name], set()).update(seeds[row.name])
+    return by_row
 
 
 def planned_seeds(manifest: Manifest) -> dict[str, set[int]]:
@@ -123,6 +151,14 @@ def judge(design: SeedDesign | None, differences: NDArray[np.float64]) -> Judgem
     if design is None and judged.direction == "equivalent":
         return judged._replace(direction="undecided", num_needed=None)
     return judged
+
+
+def _judge_rows(manifest: Manifest, one: str, other: str, differences: NDArray[np.float64]) -> Judgement:
+    """As :func:`judge`; two rows that are the same experiment are equivalent by construction, after no seeds."""
+    judged, first = judge(manifest.design, differences), first_rows(manifest)
+    if manifest.design is None or first[one] != first[other] or not len(differences):
+        return judged
+    return judged._replace(direction="equivalent", num_needed=0, p=nan)
 
 
 def _verdict(direction: Direction, metric: Metric, better: str, worse: str) -> str:
@@ -191,7 +227,13 @@ def summary_files(export: Export) -> dict[str, str]:
         **({"claims": verdicts(export)} if manifest.claims else {}),
         **({"labels": labels} if export.metric.of_classes or len(labels) else {}),
     }
-    return {f"{name}.csv": as_csv(frame, digits=6) for name, frame in frames.items()}
+    return {f"{name}.csv": as_csv(_without_rounding(frame), digits=6) for name, frame in frames.items()}
+
+
+def _without_rounding(df: pd.DataFrame) -> pd.DataFrame:
+    """The frame with 0 where a difference or an end of its interval is no more than rounding."""
+    names = ["effect", "low", "high"] if "effect" in df else [name for name in df if "delta_" in str(name)]
+    return df.assign(**{name: df[name].mask(df[name].abs() <= ROUNDING_ERROR, 0.0) for name in names})
 
 
 def table_columns(summary: pd.DataFrame, base: str, metric: Metric = TOP1) -> list[str]:
@@ -267,8 +309,9 @@ def verdicts(export: Export) -> pd.DataFrame:
     interval, ``low`` to ``high``, see :func:`judge`; ``n`` counts the pairs, and ``sd`` is the standard deviation of
     their differences. ``verdict`` is *supported* where the whole interval is on the side of zero that the metric calls
     better, *contradicted* where it is on the other, *equivalent* where it is within the smallest difference of interest
-    around zero, else *undecided*; ``num_needed`` is the number of seeds after which it was. ``p`` is the sign-flip
-    p-value, in an adaptive design the repeated p-value, and ``p_holm`` the same adjusted over the claims.
+    around zero, else *undecided*; ``num_needed`` is the number of seeds after which it was, 0 where the two rows are
+    the same experiment. ``p`` is the sign-flip p-value, in an adaptive design the repeated p-value, and ``p_holm`` the
+    same adjusted over the claims.
     ``table_wide`` is true where *supported* or *contradicted* hold at 5 % for all claims together, by the p-values of
     the test that decides, adjusted by Holm over the claims; where no design is stored it is false.
     ``across_recipes`` is true where the two rows were trained with different recipes.
@@ -298,7 +341,10 @@ def _judged(export: Export, lines: Sequence[dict[str, Any]], better: str, worse:
     if not lines:
         return pd.DataFrame(columns=[*named, *numbers, "across_recipes"])
     differences = [(scores.loc[line["better"]] - scores.loc[line["worse"]]).dropna().to_numpy() for line in lines]
-    judgements = [judge(design, values) for values in differences]
+    judgements = [
+        _judge_rows(export.manifest, line["better"], line["worse"], values)
+        for line, values in zip(lines, differences, strict=True)
+    ]
     df = pd.DataFrame(lines, columns=named)
     df["verdict"] = [_verdict(judgement.direction, metric, better, worse) for judgement in judgements]
     df["effect"], df["low"], df["high"], df["n"] = zip(*(judgement.interval for judgement in judgements), strict=True)
@@ -316,7 +362,9 @@ def _judged(export: Export, lines: Sequence[dict[str, Any]], better: str, worse:
 
 def _p_value(design: SeedDesign | None, differences: NDArray[np.float64], judged: Judgement) -> float:
     """The p-value that is shown: of looks at further and further seeds the repeated one, else that of signs."""
-    return judged.p if design is not None and design.is_adaptive else st.sign_flip_p(differences)
+    if (design is not None and design.is_adaptive) or judged.num_needed == 0:
+        return judged.p
+    return st.sign_flip_p(differences)
 
 
 def groups(manifest: Manifest) -> list[list[str]]:
@@ -450,7 +498,7 @@ def _row_line(
     score, covers = _interval(values, validation_clips(export.manifest), metric, _over_videos(export.manifest, name))
     lowest, highest = metric.ends
     delta = np.empty(0) if versus is None else _known(scores[name] - scores[versus])
-    judged = judge(design, delta)
+    judged = judge(design, delta) if versus is None else _judge_rows(export.manifest, name, versus, delta)
     change = judged.interval
     return {
         "row": name,

@@ -26,6 +26,7 @@ from tadaconv.reporting.ablation.summary import (
     differing,
     is_marked,
     paper_order,
+    planned_cells,
     planned_seeds,
     summarise,
     untested,
@@ -75,12 +76,12 @@ def listing(export: Export) -> Listing:
 
 def what_was_run(export: Export) -> str:
     """How many cells there are, and how many of them are in which state."""
-    manifest, status = export.manifest, export.cells["status"]
+    manifest, status = export.manifest, export.cells.drop_duplicates("cell")["status"]
     counts = {name: int((status == name).sum()) for name in ("finished", "failed", "running", "waiting")}
     num_ensembles = sum(bool(row.ensemble) for row in manifest.rows)
     seeds_of = planned_seeds(manifest)
     num_seeds = [len(seeds_of[row.name]) for row in manifest.rows if not row.ensemble]
-    planned = sum(num_seeds)
+    planned = sum(map(len, planned_cells(manifest).values()))
     counts["not run"] = planned - sum(counts.values())
     parts = [f"{counts.pop('finished')} of {plural(planned, 'cell')} finished"]
     parts += [f"{number} {state}" for state, number in counts.items() if number > 0]
@@ -145,6 +146,8 @@ def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1, design: SeedD
     better, worse, n, sd = _quoted(line["better"]), _quoted(line["worse"]), int(line["n"]), float(line["sd"])
     if n == 0:
         return f"No seed has a result of both {better} and {worse}."
+    if is_one_experiment(line):
+        return f"{better} and {worse} are the same experiment: their difference is zero by construction, at any seed."
     is_open, is_adaptive = line["verdict"] == "undecided", design is not None and design.is_adaptive
     if n == 1:
         known = "one seed, so no interval; run at least three"
@@ -184,6 +187,11 @@ def claim_sentence(line: Mapping[Any, Any], metric: Metric = TOP1, design: SeedD
     if line["across_recipes"]:
         sentences.append("The two were trained with different recipes, so the difference includes the effect of these.")
     return " ".join(sentences)
+
+
+def is_one_experiment(line: Mapping[Any, Any]) -> bool:
+    """Whether the two rows of a line of :func:`~.summary.verdicts` share their cells, so that they cannot differ."""
+    return line["verdict"] == "equivalent" and int(line["num_needed"]) == 0
 
 
 def _side(effect: float, metric: Metric, *, may_be_level: bool) -> str:
@@ -271,6 +279,12 @@ def legend(
     ours = [
         _quoted(row) for row in summary.loc[(summary["recipe_of"] == "ours") & (summary["status"] != "missing"), "row"]
     ]
+    in_group = set(summary.loc[summary["num_ranked"] > 1, "row"])
+    averaging = set(summary.loc[summary["ensemble"] != "", "row"])
+    lacking = untested(summary)
+    alone = [row for row in lacking if row not in in_group | averaging]
+    apart = [row for row in lacking if row in averaging]
+    lacking = [row for row in lacking if row in in_group]
     notes = {
         metric.hint: metric.hint,
         f"Brackets: 95 % interval of the mean over seeds, for these validation {metric.samples}.": "seeds" in covers,
@@ -280,8 +294,10 @@ def legend(
         f"{bold}: significantly {metric.beyond} all other {rows} ({test}).": "best" in standing,
         f"{underlined}: the {metric.superlative} of the {rows}, and those not significantly {metric.short_of} it "
         f"({test}).": "tie" in standing,
-        f"Not tested, so neither marked nor ruled out: {some(untested(summary))}. The test needs {fewest} shared "
-        f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": untested(summary),
+        f"Not tested, so neither marked nor ruled out: {some(lacking)}. The test needs {fewest} shared "
+        f"with the {metric.superlative} of the {rows}, and differences that vary between seeds.": lacking,
+        f"Not tested, so neither marked nor ruled out: {some(alone)}. There is no result of other {rows}.": alone,
+        f"Not tested, so neither marked nor ruled out: {some(apart)}. Only rows that train are ranked.": apart,
         "\u0394: mean of the differences paired by seed.": summary["num_pairs"].any() and not is_adaptive,
         "\u0394: mean of the differences paired by seed, over the seeds that both rows have, with its repeated 95 % "
         "interval, which covers all looks at further seeds together. Rows that were decided got no further seeds.": (
@@ -292,11 +308,16 @@ def legend(
         f"{OTHER_RECIPE}: to a row trained with a different recipe; the difference includes its effect.": mixes,
         f"Trained with our own recipe, not the paper\u2019s: {some(ours)}.": ours,
     }
+    same = [
+        f"{_quoted(row)} is the same experiment as {_quoted(first)}: they share their cells and are level by "
+        "construction, without further seeds."
+        for row, first in summary.loc[summary["same_as"] != "", ["row", "same_as"]].itertuples(index=False, name=None)
+    ]
     averages = [
         f"{_quoted(row)} is an ensemble: it averages the class probabilities of {parts}, seed by seed."
         for row, parts in summary.loc[summary["ensemble"] != "", ["row", "ensemble"]].itertuples(index=False, name=None)
     ]
-    return [*(note for note, is_shown in notes.items() if is_shown), *averages]
+    return [*(note for note, is_shown in notes.items() if is_shown), *same, *averages]
 
 
 def table_notes(export: Export, summary: pd.DataFrame) -> list[str]:
@@ -420,11 +441,12 @@ def _clips_notes(export: Export, summary: pd.DataFrame) -> list[str]:
 
 
 def _gap_notes(export: Export, summary: pd.DataFrame) -> list[str]:
-    trained, noun = summary[summary["ensemble"] == ""], export.metric.noun
+    trained, noun = summary[(summary["ensemble"] == "") & (summary["same_as"] == "")], export.metric.noun
     failed, planned = int(trained["num_failed"].sum()), int(trained["num_planned"].sum())
     missing = planned - failed - int(trained["n"].sum())
     same = summary[(summary["n"] > 1) & summary[export.metric.column("low")].isna()]["row"].tolist()
-    alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna()]["row"].tolist()
+    differs = summary["num_needed"].fillna(1) > 0  # from the row it is compared with, in more than its name
+    alike = summary[(summary["num_pairs"] > 1) & summary["delta_low"].isna() & differs]["row"].tolist()
     none_shared = summary["n"].any() and summary["versus"].any() and summary["delta_mean"].isna().all()
     notes = {
         f"Of {plural(planned, 'planned cell')}: {failed} failed, {missing} without a result. Means are over the n "
@@ -567,14 +589,14 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
     sentences = [
         f"{plural(done.num_cells, 'cell')}{failed} took {device_time(done.hours, done.device)}.",
         f"They decided {_decided(done)}{rate}.",
-        *_rest_sentences(done),
+        *_rest_sentences(done, design),
     ]
     if done.fixed_seeds is not None and done.fixed_hours is not None:
         sentences.append(
             f"A fixed design takes about {plural(done.fixed_seeds, 'seed')} of every row, "
             f"{device_time(done.fixed_hours, done.device)}, to decide as much with 80 % power."
         )
-    if design is not None and done.saved_cells is not None and done.saved_hours is not None:
+    if design is not None and done.saved_cells and done.saved_hours is not None:
         sentences.append(
             f"{design.last} seeds of every row would have taken {plural(done.saved_cells, 'more cell')} "
             f"({device_time(done.saved_hours, done.device)})."
@@ -585,9 +607,11 @@ def learned_sentences(export: Export, learned: Learned) -> list[str]:
 def learned_in_short(learned: Learned) -> str:
     """The same in a line, for a terminal."""
     cost = f"{device_time(learned.hours, learned.device)}, {plural(learned.num_cells, 'cell')}"
-    rest = ""
+    rest = " The design is exhausted." if learned.is_exhausted else ""
     if learned.rest_pairs:
-        rest = f" To decide {plural(learned.rest_pairs, 'open comparison')}: {_rest_cells(learned)}."
+        rest += f" To decide {plural(learned.rest_pairs, 'open comparison')}: {_rest_cells(learned)}."
+    if learned.new_run_pairs:
+        rest += f" To decide {plural(learned.new_run_pairs, 'open comparison')}: {_new_run(learned)}."
     return f"Decided in {cost}: {_decided(learned)}.{rest}"
 
 
@@ -602,12 +626,26 @@ def _rest_cells(learned: Learned) -> str:
     return f"about {plural(learned.rest_cells, 'further cell')}, {time} (an estimate)"
 
 
-def _rest_sentences(learned: Learned) -> list[str]:
+def _new_run(learned: Learned) -> str:
+    time = device_time(learned.new_run_hours, learned.device)
+    return (
+        f"a new run in another folder (--out), up to {plural(learned.new_run_seeds, 'seed')} of a row, about "
+        f"{plural(learned.new_run_cells, 'cell')}, {time} (an estimate)"
+    )
+
+
+def _rest_sentences(learned: Learned, design: SeedDesign | None) -> list[str]:
     """What it would take to decide what is open."""
+    last = 0 if design is None else design.last
     notes = {
+        f"The design is exhausted: rows that are still compared have all {plural(last, 'seed')}, and get no further "
+        "ones.": learned.is_exhausted,
         f"To decide {plural(learned.rest_pairs, 'open comparison')} at the measured differences and standard "
         f"deviations, with 80 % power, takes {_rest_cells(learned)}, up to {plural(learned.rest_seeds, 'seed')} of a "
         "row.": learned.rest_pairs,
+        f"The design, of at most {plural(last, 'seed')}, does not suffice for "
+        f"{plural(learned.new_run_pairs, 'open comparison')}: at the measured differences and standard deviations, "
+        f"with 80 % power, it takes {_new_run(learned)}.": learned.new_run_pairs,
         f"{plural(learned.rest_beyond, 'open comparison')} would take more than 1000 seeds: the measured difference is "
         "too small for its standard deviation.": learned.rest_beyond,
         f"For {plural(learned.rest_unknown, 'open comparison')} there is no estimate, which takes a standard deviation "
