@@ -36,7 +36,7 @@ ATTEMPT_COLUMNS = [
     "experiment", "attributes", "system_attributes",
 ]  # fmt: skip
 _TREES = (
-    "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head",
+    "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head", "detection",
     "per_subset",
 )  # fmt: skip
 _SCORED = ("metric", "score")

@@ -91,7 +91,7 @@ def rebuilt(frames: Frames) -> dict[str, tuple[Experiment, Result]]:
         tree = {name: cell[name] for name in {"top1", *Result.model_fields} - {"metric", "score", "curve"}}
         kinds = (int, float, float | None)
         numbers = ["top1", *(name for name, field in Result.model_fields.items() if field.annotation in kinds)]
-        tree |= {name: json.loads(tree[name]) for name in tree.keys() - set(numbers)}
+        tree |= {name: json.loads(tree[name] or "null") for name in tree.keys() - set(numbers)}
         points = [
             {**p, "calibration": json.loads(p["calibration"])} for p in frames["curves"] if p["cell"] == cell["cell"]
         ]
