@@ -36,14 +36,14 @@ ATTEMPT_COLUMNS = [
     "experiment", "attributes", "system_attributes",
 ]  # fmt: skip
 _TREES = (
-    "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head", "detection",
+    "per_class", "per_family", "classes", "family_classes", "confusion", "cost", "environment", "per_head",
     "per_subset",
 )  # fmt: skip
 _SCORED = ("metric", "score")
-_SCALARS = ["top1", *(name for name in Result.model_fields if name not in (*_SCORED, *_TREES, "curve"))]
+_SCALARS = ["top1", *(name for name in Result.model_fields if name not in (*_SCORED, *_TREES, "curve", "detection"))]
 CELL_COLUMNS = ["cell", "study", "trial", "label", "seed", *_SCALARS, *_TREES, "experiment", "scores"]
 """Followed by a column for each metric other than top-1 and for each entry of the environment and each leaf of the
-experiment, in alphabetical order."""
+experiment, and by ``detection``, as JSON, where cells localize; in alphabetical order."""
 CURVE_COLUMNS = ["cell", "epoch", "step", "train_loss", "val_top1", "calibration"]
 """Followed by a column for each metric other than top-1."""
 
@@ -208,6 +208,8 @@ def _cells_frame(results: Mapping[str, tuple[str, FrozenTrial]], out: Path | Non
         line |= {"seed": given[attrs.SPEC].get("seed"), "experiment": _json(_described(given))}
         if "score" in result:
             line[stored_metric(result)] = result["score"]
+        if "detection" in result:
+            line["detection"] = _json(result["detection"])
         line["scores"] = _scores(out, key)
         line |= _leaves("environment", result.get("environment") or {}) | _leaves("experiment", _described(given) or {})
         lines.append(line)

@@ -88,7 +88,7 @@ def rebuilt(frames: Frames) -> dict[str, tuple[Experiment, Result]]:
     """Every result, from the files alone."""
     found = {}
     for cell in frames["cells"]:
-        tree = {name: cell[name] for name in {"top1", *Result.model_fields} - {"metric", "score", "curve"}}
+        tree = {name: cell.get(name) for name in {"top1", *Result.model_fields} - {"metric", "score", "curve"}}
         kinds = (int, float, float | None)
         numbers = ["top1", *(name for name, field in Result.model_fields.items() if field.annotation in kinds)]
         tree |= {name: json.loads(tree[name] or "null") for name in tree.keys() - set(numbers)}

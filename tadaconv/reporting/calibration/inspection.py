@@ -224,7 +224,10 @@ def _changes(layer: LayerCalibration, truth: Sequence[Segments], num_windows: in
     num_frames = layer.alpha.shape[2]
     frames_per_step = num_frames / num_windows
     places_NT = np.stack(
-        [places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows) for each in truth]
+        [
+            places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows)
+            for each in truth
+        ]
     )
     weights_KN = np.random.default_rng(0).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), NUM_DRAWS)
     lines = []
