@@ -546,7 +546,7 @@ class TestList:
         assert named["studies"]["where"]["summary"] == "Where should it stand?"
         assert named["regimes"]["small"]["summary"] == "the small one"
         assert {"resnet50"} <= named["backbones"].keys()
-        assert named["datasets"].keys() == {"synthetic", "folder"}
+        assert named["datasets"].keys() == {"synthetic", "untrimmed", "folder", "features"}
 
     @pytest.mark.usefixtures("work_folder")
     def test_the_same_names_are_there_to_read(self, tada: Call) -> None:
