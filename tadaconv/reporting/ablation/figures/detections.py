@@ -53,7 +53,9 @@ def precision_by_class(export: Export) -> Drawing | None:
         return None
     summary = named(export)
     rows, _ = ends(summary[summary["row"].isin(data["row"])], "mean")
-    return draw_precision_by_class(data, rows, order_blind(export), export=export)
+    # A few validation videos may lack the classes that the ceiling is of.
+    ceiling = order_blind(export) if classes_by_order(export) in set(data["panel"]) else None
+    return draw_precision_by_class(data, rows, ceiling, export=export)
 
 
 _BLIND = "the most that a network blind to the order of frames reaches"
