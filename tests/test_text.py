@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tadaconv.text import duration, encodable, listed, one_line, path_to_text, plural, text_to_path, three_digits
+from tadaconv.text import (
+    capitalised,
+    duration,
+    encodable,
+    listed,
+    one_line,
+    path_to_text,
+    plural,
+    text_to_path,
+    three_digits,
+)
 
 part = st.binary(min_size=1, max_size=12).filter(lambda name: not set(name) & set(b"/\0") and name not in (b".", b".."))
 
@@ -45,3 +55,11 @@ def test_numbers_and_lists_in_words():
     assert [listed("abc"[:n], "or") for n in (1, 2, 3)] == ["a", "a or b", "a, b or c"]
     assert [three_digits(x) for x in (1.084, 9.994, 9.996, 99.96)] == ["1.08", "9.99", "10.0", "100"]
     assert one_line(ValueError(" two\n lines\t\r\n")) == "two lines"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("row", "Row"), ("top-1", "Top-1"), ("mAP", "mAP"), ("MACs", "MACs"), ("n", "n"), ("", ""), ("a row", "A row")],
+)
+def test_a_heading_begins_with_a_capital_unless_it_is_a_symbol(text, shown):
+    assert capitalised(text) == shown

@@ -253,6 +253,18 @@ def test_of_many_rows_the_ends_are_shown_and_of_many_classes_the_widest(
     assert f"Of {num_rows} rows, 10 are shown" in details.caption
 
 
+def test_no_other_panel_has_the_band_of_classes_that_did_not_occur(
+    make_localization: Localized, make_detection: Detection
+) -> None:
+    drawn = figures.precision_by_class(
+        collect(*_in_regime(make_localization({"base": [make_detection({"shows a 0": 80.0})]})))
+    )
+    assert drawn is not None
+    assert [ax.get_title("left") for ax in drawn.figure.axes] == ["shows a 0"]
+    assert not drawn.figure.axes[0].patches
+    assert "blind" not in drawn.alt
+
+
 def test_curves_by_threshold_number_and_duration(table: tuple[LoadedTable, list[CellRecord]]) -> None:
     export = collect(table[0], "quick_localize", table[1])
     data = figures.detection_scores_data(export).set_index(["row", "measure", "place"])

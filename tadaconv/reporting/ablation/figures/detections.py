@@ -53,7 +53,9 @@ def precision_by_class(export: Export) -> Drawing | None:
         return None
     summary = named(export)
     rows, _ = ends(summary[summary["row"].isin(data["row"])], "mean")
-    return draw_precision_by_class(data, rows, order_blind(export), export=export)
+    # A few validation videos may lack the classes that the ceiling is of.
+    ceiling = order_blind(export) if classes_by_order(export) in set(data["panel"]) else None
+    return draw_precision_by_class(data, rows, ceiling, export=export)
 
 
 _BLIND = "the most that a network blind to the order of frames reaches"
@@ -105,14 +107,14 @@ def draw_precision_by_class(data: pd.DataFrame, rows: pd.DataFrame, ceiling: Ord
     num_lines = -(-len(panels) // num_columns)
     a_line = 0.45 + 0.142 * max(title.count("\n") for title in titles) + pitch(names, 0.24) * len(rows)
     figure = Figure(figsize=(style.WIDTH, 0.45 + num_lines * a_line), layout="constrained")
-    axes = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False)
+    ratios = [1 if ceiling is None else 1.8, *[1] * (num_columns - 1)]
+    axes = figure.subplots(num_lines, num_columns, sharex=True, sharey=True, squeeze=False, width_ratios=ratios)
     for ax, panel, title in zip(axes.flat, panels, titles, strict=False):
         lines = data[data["panel"] == panel].set_index("row").reindex(rows["row"])
-        known = lines.assign(y=range(len(rows))).dropna(subset=["low", "high"])
-        ax.hlines(known["y"], known["low"], known["high"], color=style.ROW, linewidth=2.0)
         for is_reference, look in LOOKS.items():
-            here = rows["reference"].to_numpy() == is_reference
-            ax.plot(lines["mean"][here], np.flatnonzero(here), **look)
+            here = np.flatnonzero(rows["reference"] == is_reference)
+            ax.hlines(here, lines["low"].iloc[here], lines["high"].iloc[here], color=look["color"], linewidth=2.0)
+            ax.plot(lines["mean"].iloc[here], here, **{**look, "markersize": 4.5})
         ax.set_title(title, loc="left", pad=4)
         ax.spines["left"].set_visible(False)
         ax.grid(axis="x")
@@ -124,7 +126,8 @@ def draw_precision_by_class(data: pd.DataFrame, rows: pd.DataFrame, ceiling: Ord
         style.legend(figure, 1)
     for ax in axes.flat[len(panels) :]:
         ax.set_visible(False)
-    axes.flat[0].set(xlim=(-4, 104), xticks=[0, 50, 100], ylim=(len(rows) - 0.4, -0.6))
+    axes.flat[0].set(ylim=(len(rows) - 0.4, -0.6))
+    axes.flat[0].locator_params(axis="x", nbins=3)
     for ax in axes[:, 0]:
         name_rows(ax, range(len(rows)), names, rows["reference"])
     figure.supxlabel("average precision (%)", fontsize=8.5)
