@@ -21,7 +21,9 @@ RANDOM = TAda(init="random", aggregation=Aggregation(kind="none"))
 def network(temporal: TAda | Rival | None, backbone: str = "tiny") -> Host:
     data = Synthetic(num_train=8, num_val=8, num_frames=4, size=24)
     schedule = Schedule(epochs=1, batch_size=4, lr=0.1)
-    return build_model(Experiment(backbone=Backbone(name=backbone), temporal=temporal, data=data, schedule=schedule), [5])
+    return build_model(
+        Experiment(backbone=Backbone(name=backbone), temporal=temporal, data=data, schedule=schedule), [5]
+    )
 
 
 def layer(stage: int, alpha: Tensor) -> LayerCalibration:

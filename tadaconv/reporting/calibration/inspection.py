@@ -143,7 +143,8 @@ def _pass_through(
 
     Of untrimmed clips it is their :class:`Segments`.
     """
-    batches, targets = [], []
+    batches: list[list[LayerCalibration]] = []
+    targets: list[Any] = []
     for part in indices.split(_CLIPS_AT_ONCE):
         views, of_part = source.val_batch(part)
         targets += of_part if isinstance(of_part, list) else of_part.view(len(part), -1)[:, 0].tolist()
@@ -224,7 +225,10 @@ def _changes(layer: LayerCalibration, truth: Sequence[Segments], num_windows: in
     num_frames = layer.alpha.shape[2]
     frames_per_step = num_frames / num_windows
     places_NT = np.stack(
-        [places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows) for each in truth]
+        [
+            places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows)
+            for each in truth
+        ]
     )
     weights_KN = np.random.default_rng(0).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), NUM_DRAWS)
     lines = []
