@@ -134,7 +134,7 @@ def test_a_check_scores_the_truth_and_compares_features(monkeypatch: pytest.Monk
     assert found.truth_score == pytest.approx(100, abs=1e-9)
     assert [row.start for row in found.rows] == ["exact", "by design"]
     assert found.ok
-    monkeypatch.setattr(start_check, "_truth_score", lambda regime: 99.0)
+    monkeypatch.setattr(start_check, "_truth_score", lambda _: 99.0)
     assert not preview.check(LOADED, REGIME).ok
     assert preview.check(LOADED, load_regime("quick")).truth_score is None
 
