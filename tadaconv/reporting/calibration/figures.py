@@ -218,8 +218,9 @@ def alpha_and_segments_caption() -> str:
     return (
         f"Alpha of the {MOST_LINES} channels that vary most within windows, over the frames of each clip. True "
         "segments are shaded, with their class on top. Lines end at the borders of windows: the backbone sees each "
-        "window by itself. Below: the best detections, twice as many as there are true segments, the best on top, each with its "
-        "class and score; solid where a true segment of the class has a tIoU of 0.5 or more with it, else hollow."
+        "window by itself. Below: the best detections, twice as many as there are true segments, the best on top, each "
+        "with its class and score; solid where a true segment of the class has a tIoU of 0.5 or more with it, else "
+        "hollow."
     )
 
 
