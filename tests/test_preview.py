@@ -53,6 +53,10 @@ NOTHING = Cost(
 )
 
 
+UNCOUNTED = [(cost_table, "build_host", None), (preview.scale.Scale, "network", None), (cost_table, "count", NOTHING)]
+"""What builds and counts networks, and what it gives where none is to be built."""
+
+
 def row_cost(params: float = 1, macs: float = 1, **paper: float | Decimal) -> preview.RowCost:
     cost = NOTHING.model_copy(update={"params": int(params), "macs": int(macs)})
     return preview.RowCost(row="", scale=preview.PAPER, cost=cost, **paper)
@@ -143,14 +147,14 @@ def test_an_ensemble_costs_its_rows_together(monkeypatch: pytest.MonkeyPatch, tm
     checked = preview.check(load_table(mine), quick)
     assert [row.row for row in checked.rows] == ["b", "a"]
     assert "both averages a and b" in printed(preview.render_check(checked))
-    for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
-        monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)
+    for place, name, result in UNCOUNTED:
+        monkeypatch.setattr(place, name, lambda *_, result=result: result)
     assert preview.costs(mine).rows[0].paper_gmacs == 129  # of 8 and 4 frames, which the paper has together
 
 
 def test_paper_figures_are_next_to_the_frames_they_are_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, result in (("build_host", None), ("plug_in", None), ("count", NOTHING)):
-        monkeypatch.setattr(cost_table, name, lambda *_, result=result: result)
+    for place, name, result in UNCOUNTED:
+        monkeypatch.setattr(place, name, lambda *_, result=result: result)
     assert [row.paper_gmacs for row in preview.costs("aggregation").rows][-1] == 43
     assert all(row.paper_gmacs is None for row in preview.costs("aggregation", num_frames=16).rows)
     assert all(row.paper_gmacs is None for row in preview.costs("aggregation", load_regime("quick")).rows)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from tadaconv.errors import unknown
-from tadaconv.reporting.calibration.data import Array, CalibrationExport, constant_part
+from tadaconv.reporting.calibration.data import PLACES, Array, CalibrationExport, constant_part
 from tadaconv.reporting.calibration.text import FACTORS, layer_names
 from tadaconv.reporting.core import style
 from tadaconv.reporting.core.figure import figure
@@ -182,6 +182,198 @@ def _taps(alpha_DT: Array, kernel: str) -> Array:
     boxes = alpha_DT.reshape(rows, columns, -1)[::-1].transpose(0, 2, 1)
     spaced: Array = np.pad(boxes, ((0, 0), (0, 0), (0, 1)), constant_values=np.nan)
     return spaced.reshape(rows, -1)
+
+
+# Alpha over time with segments and detections, of localization
+
+MOST_LINES = 6
+"""Channels of a layer that are drawn over time."""
+
+
+def alpha_and_segments_data(export: CalibrationExport, layers: Sequence[str] = ()) -> pd.DataFrame:
+    """One line a clip, layer, factor, channel and frame, with its alpha and the layer's name, as the lines are drawn.
+
+    ``layers`` are names of ``layers.csv``; by default the one whose alpha varies most over time. Of each factor those
+    ``MOST_LINES`` channels are taken that vary most within windows of the clips shown. Raises :class:`UserError` for an
+    unknown layer.
+    """
+    known = list(dict.fromkeys(export.layers["layer"]))
+    for name in layers:
+        if name not in known:
+            raise unknown("layer", name, known)
+    shown = layers or [str(export.layers["layer"].iloc[int(export.layers["over_time"].argmax())])]
+    parts = []
+    for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True):
+        if line["layer"] in shown:
+            alphas_NDT = export.alphas[f"{line['layer']}.{line['factor']}"]
+            by_window = alphas_NDT.reshape(*alphas_NDT.shape[:2], export.manifest.num_windows, -1)
+            channels = np.argsort(-by_window.std(3).mean((0, 2)), kind="stable")[:MOST_LINES]
+            part = _long(alphas_NDT, np.sort(channels)).drop(columns=["order", "mean"])
+            parts.append(part.assign(name=name, layer=line["layer"], factor=line["factor"]))
+    return pd.concat(parts, ignore_index=True)
+
+
+def alpha_and_segments_caption() -> str:
+    """Caption of the lines over time."""
+    return (
+        f"Alpha of the {MOST_LINES} channels that vary most within windows, over the frames of each clip. True "
+        "segments are shaded, with their class on top. Lines end at the borders of windows: the backbone sees each "
+        "window by itself. Below: the best detections, twice as many as there are true segments, the best on top, each "
+        "with its class and score; solid where a true segment of the class has a tIoU of 0.5 or more with it, else "
+        "hollow."
+    )
+
+
+def alpha_and_segments_alt(export: CalibrationExport) -> str:
+    """The segments of each clip in words, true and detected."""
+    assert export.segments is not None
+    texts = []
+    for clip, lines in export.segments.groupby("clip"):
+        true, detected = (
+            [f"{line['class']} {line['start']:.0f} to {line['end']:.0f}" for line in group.to_dict("records")]
+            for group in (lines[lines["kind"] == "true"], lines[lines["kind"] == "detected"])
+        )
+        texts.append(f"Clip {int(str(clip)) + 1}: {', '.join(true)}; detected {', '.join(detected) or 'nothing'}")
+    return f"Lines of alpha over frames, with true segments shaded, and bars of detections. {'. '.join(texts)}."
+
+
+@figure(caption=alpha_and_segments_caption, alt=alpha_and_segments_alt)
+def alpha_and_segments(export: CalibrationExport, layers: Sequence[str] = ()) -> Figure | None:
+    """Alpha of each clip over its frames, and its segments, true and detected; None unless the cell localizes."""
+    if export.segments is None:
+        return None
+    groups = [group for _, group in alpha_and_segments_data(export, layers).groupby(["layer", "factor"], sort=False)]
+    num_frames, by_clip = len(export.frames[0]), [lines for _, lines in export.segments.groupby("clip")]
+    num_parts = min(16, export.manifest.num_windows)
+    heights: list[float] = []
+    for lines in by_clip:
+        heights += [
+            (style.WIDTH - 0.6) / num_parts,
+            *[0.85] * len(groups),
+            0.1 + 0.13 * (lines["kind"] != "true").sum(),
+        ]
+    figure = Figure(figsize=(style.WIDTH, sum(heights) + 0.34 * len(by_clip)), layout="constrained")
+    axes = iter(figure.subplots(len(heights), 1, sharex=True, height_ratios=heights))
+    for clip, frames, lines in zip(export.clips.to_dict("records"), export.frames, by_clip, strict=True):
+        true = lines[lines["kind"] == "true"].to_dict("records")
+        top = next(axes)
+        _draw_strip(top, frames, num_parts)
+        top.set_title(f"validation clip {clip['index']}", fontsize=8, pad=2, loc="left")
+        for group in groups:
+            _draw_alpha_lines(next(axes), group[group["clip"] == clip["clip"]], export.manifest.num_windows, true)
+        last = next(axes)
+        _draw_detections(last, lines[lines["kind"] != "true"].to_dict("records"), num_frames)
+        last.tick_params(axis="x", labelbottom=True, labelsize=7.5, pad=2)
+    last.set(xlim=(0, num_frames), xlabel="frame")
+    last.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    return figure
+
+
+def _draw_strip(ax: Axes, frames_THWC: Array, num_parts: int) -> None:
+    """The middle frame of each of ``num_parts`` parts of a clip."""
+    num_frames = len(frames_THWC)
+    strip = np.concatenate([frames_THWC[int((part + 0.5) * num_frames / num_parts)] for part in range(num_parts)], 1)
+    ax.imshow(strip, extent=(0, num_frames, 0, 1), aspect="auto", interpolation="none")
+    for part in range(1, num_parts):
+        ax.axvline(part * num_frames / num_parts, color="white", linewidth=0.8)
+    ax.set_axis_off()
+
+
+def _draw_alpha_lines(ax: Axes, lines: pd.DataFrame, num_windows: int, true: Sequence[dict[Any, Any]]) -> None:
+    alpha_TD = lines.pivot_table(index="frame", columns="channel", values="alpha").to_numpy()
+    for window in np.split(np.arange(len(alpha_TD)), num_windows):
+        for i, alpha_T in enumerate(alpha_TD[window].T):
+            look: dict[str, Any] = {"color": (style.ROW, style.BASE, style.INK)[i % 3], "linewidth": 0.8}
+            ax.plot(window + 0.5, alpha_T, **look, linestyle="-" if i < 3 else (0, (2, 1)))
+    ax.axhline(1, **_AT_ONE)
+    for segment in true:
+        ax.axvspan(segment["start"], segment["end"], color=style.FAINT, zorder=0)
+        middle = (segment["start"] + segment["end"]) / 2
+        ax.annotate(
+            label_of(segment["class"], 14), (middle, 1), (0, 1), ("data", "axes fraction"), "offset points",
+            ha="center", va="bottom", fontsize=7, annotation_clip=False,
+        )  # fmt: skip
+    ax.tick_params(axis="x", length=0, labelbottom=False)
+    ax.tick_params(axis="y", labelsize=7)
+    ax.yaxis.set_major_locator(MaxNLocator(3))
+    ax.set_ylabel(label_of(lines["name"].iloc[0], 9), fontsize=7.5)
+
+
+def _draw_detections(ax: Axes, detections: Sequence[dict[Any, Any]], num_frames: int) -> None:
+    for place, line in enumerate(detections):
+        is_right, to_left = line["tiou"] >= 0.5, line["end"] > 0.75 * num_frames
+        ax.barh(
+            place, line["end"] - line["start"], left=line["start"], height=0.62, linewidth=0.8,
+            facecolor=style.ROW if is_right else "none", edgecolor=style.ROW,
+        )  # fmt: skip
+        ax.annotate(
+            label_of(f"{line['class']} {line['score']:.2f}", 40), (line["start"] if to_left else line["end"], place),
+            (-3 if to_left else 3, 0), textcoords="offset points", ha="right" if to_left else "left", va="center",
+            fontsize=6.5,
+        )  # fmt: skip
+    ax.set_ylim(max(len(detections), 1) - 0.5, -0.5)
+    ax.set_yticks([])
+    ax.spines["left"].set_visible(False)
+
+
+# The change of alpha from frame to frame, of localization
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "boundary": {"color": style.BASE, "marker": "D"},
+    "inside": {"color": style.ROW, "marker": "o"},
+    "background": {"color": style.SOFT, "marker": "s", "markerfacecolor": "white"},
+}
+
+
+def alpha_changes_caption(export: CalibrationExport) -> str:
+    """Caption of the marks by layer."""
+    return (
+        f"Mean absolute difference of alpha from a frame to the next, over {plural(export.manifest.num_clips, 'clip')} "
+        "and all channels, with 95 % bootstrap intervals over clips. Pairs of frames are counted within windows alone: "
+        "windows are independent of each other, so differences across their borders mean nothing, and starts and ends "
+        "there are left out."
+    )
+
+
+def alpha_changes_alt(export: CalibrationExport) -> str:
+    """The marks in words."""
+    assert export.changes is not None
+    names = _names_of_factors(export)
+    texts = [
+        f"{name}, {PLACES[line['place']]}: {number(line['change'])}"
+        for name, line in zip(names, export.changes.to_dict("records"), strict=True)
+    ]
+    return f"Marks of the change of alpha from frame to frame, by layer. {'; '.join(texts)}."
+
+
+def _names_of_factors(export: CalibrationExport) -> list[str]:
+    """The name of the layer and factor of each line of ``changes``."""
+    assert export.changes is not None
+    keys = zip(export.layers["layer"], export.layers["factor"], strict=True)
+    names = dict(zip(keys, layer_names(export.layers), strict=True))
+    return [names[key] for key in zip(export.changes["layer"], export.changes["factor"], strict=True)]
+
+
+@figure(caption=alpha_changes_caption, alt=alpha_changes_alt)
+def alpha_changes(export: CalibrationExport) -> Figure | None:
+    """How much alpha changes at boundaries, inside segments and in the background; None unless the cell localizes."""
+    if export.changes is None:
+        return None
+    data = export.changes.assign(name=_names_of_factors(export))
+    names = list(dict.fromkeys(data["name"]))
+    labels = [label_of(name, 30) for name in names]
+    figure, ax = style.canvas(0.9 + pitch(labels, 0.42) * len(names))
+    for i, (place, words) in enumerate(PLACES.items()):
+        lines = data[data["place"] == place]
+        places = [names.index(name) + 0.24 * (i - 1) for name in lines["name"]]
+        ax.hlines(places, lines["low"], lines["high"], color=_MARKS[place]["color"], linewidth=1.4)
+        ax.plot(lines["change"], places, linestyle="none", markersize=5, label=words, **_MARKS[place])
+    ax.set(yticks=range(len(names)), yticklabels=labels, ylim=(len(names) - 0.5, -0.5), xlim=(0, None))
+    ax.set_xlabel("mean |change of alpha| from a frame to the next")
+    ax.grid(axis="x")
+    ax.spines["left"].set_visible(False)
+    style.legend(figure, 3)
+    return figure
 
 
 # The spread of alpha by layer

@@ -143,7 +143,8 @@ def _pass_through(
 
     Of untrimmed clips it is their :class:`Segments`.
     """
-    batches, targets = [], []
+    batches: list[list[LayerCalibration]] = []
+    targets: list[Any] = []
     for part in indices.split(_CLIPS_AT_ONCE):
         views, of_part = source.val_batch(part)
         targets += of_part if isinstance(of_part, list) else of_part.view(len(part), -1)[:, 0].tolist()

@@ -135,8 +135,7 @@ def _from_frame_to_frame(export: CalibrationExport) -> list[str]:
     """How much alpha changes at boundaries of segments and elsewhere, the mean over all layers; of localization."""
     if export.changes is None:
         return []
-    sizes = export.layers.set_index(["layer", "factor"])["num"]
-    weighed = export.changes.assign(num=sizes.loc[list(zip(export.changes["layer"], export.changes["factor"]))].array)
+    weighed = export.changes.merge(export.layers[["layer", "factor", "num"]], on=["layer", "factor"])
     weighed["change"] *= weighed["num"]
     sums = weighed.groupby("place", sort=False)[["change", "num"]].sum(min_count=1)
     means = sums["change"] / sums["num"]
@@ -145,7 +144,8 @@ def _from_frame_to_frame(export: CalibrationExport) -> list[str]:
     parts = [f"{number(means[place], means.max())} {words}" for place, words in PLACES.items()]
     return [
         f"From a frame to the next it changes by {listed(parts)} (mean absolute difference over all layers), counted "
-        "within windows alone: the backbone sees each by itself, so a difference across the border of two tells nothing."
+        "within windows alone: the backbone sees each by itself, so a difference across the border of two means "
+        "nothing."
     ]
 
 
