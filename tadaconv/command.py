@@ -11,6 +11,7 @@ TAKES: dict[str, tuple[str, ...]] = {
     "study": _RUNS,
     "plan": _RUNS,
     "report": ("regime", "storage", "out"),
+    "features": ("regime", "storage"),
     "worker": ("storage", "out"),
     "merge": ("storage", "out"),
     "dashboard": ("storage", "out"),

@@ -203,7 +203,7 @@ class TestAblate:
         assert (again.status, again.out.splitlines()[0]) == (0, "9 cells: 9 finished before, 0 to run")
         refused = tada(*ABLATE, "--seeds", "4")
         assert (refused.status, refused.out, refused.err.count("\n")) == (2, "", 1)
-        assert "mini-small in runs/journal.log is run with --seeds 2:3 --smallest 2, and another number" in refused.err
+        assert "mini-small in runs/journal.log has run all seeds of --seeds 2:3 --smallest 2, and" in refused.err
         assert len(experiment.ran) == 9
 
     def test_seeds_and_rows_choose_cells(self, tada: Call, experiment: FakeExperiment) -> None:
