@@ -76,7 +76,7 @@ class ScoredDetections(Record):
     videos_without_detections: int
     other_videos: int = Field(description="Videos of the results that are not in the subset.")
     other_detections: int = Field(description="Their detections, which count as wrong.")
-    other_labels: int = Field(description="Detections of classes that the truth lacks, which do not count.")
+    other_labels: int = Field(description="Detections with a class that the truth lacks, not counted for that label.")
     heads: dict[str, HeadScores]
     average_recall: dict[int, float] = Field(description="By proposals a video; empty for EPIC-KITCHENS-100.")
     auc: float | None
@@ -117,15 +117,15 @@ def score_submission(
         scores=np.concatenate([row[:, 2] for row in rows]),
     )
     in_truth = np.array([video in videos for video in names])[predictions.videos]
-    other_labels = np.zeros(len(predictions), dtype=bool)
-    for head in range(num_heads):
-        other_labels |= ~np.isin(predictions.labels[:, head], instances.labels[:, head])
+    lacking = np.stack(
+        [~np.isin(predictions.labels[:, head], instances.labels[:, head]) for head in range(num_heads)], axis=1
+    )
     if not in_truth.any():
         raise UserError(
             f"{results}: no video is in subset {name!r} of {truth}; it has {next(iter(detected))!r}, and the truth "
             f"{next(iter(videos))!r}; give results of that subset, with the same names"
         )
-    if other_labels.all():
+    if lacking.all():
         raise UserError(f"{results}: no class occurs in subset {name!r} of {truth}; spell classes as the truth does")
     levels = thresholds or (EPIC_THRESHOLDS if is_epic else ACTIVITYNET_THRESHOLDS)
     scored = average_precision(
@@ -144,7 +144,7 @@ def score_submission(
         videos_without_detections=sum(not detected.get(video) for video in videos),
         other_videos=len(detected.keys() - videos.keys()),
         other_detections=int((~in_truth).sum()),
-        other_labels=int(other_labels.sum()),
+        other_labels=int(lacking.any(axis=1).sum()),
         heads={head: _head_scores(of, _class_names(annotations, head)) for head, of in scored.items()},
         average_recall={number: recall.at(number) for number in _NUMBERS} if recall else {},
         auc=recall.auc if recall else None,
@@ -258,7 +258,10 @@ def render(scored: ScoredDetections) -> Group:
             f"{plural(scored.other_detections, 'detection')} count as wrong, as by the official protocol."
         )
     if scored.other_labels:
-        notes.append(f"{plural(scored.other_labels, 'detection')} of classes that the truth lacks, which do not count.")
+        label = "" if len(scored.heads) == 1 else " for that label and the action"
+        notes.append(
+            f"{plural(scored.other_labels, 'detection')} with a class that the truth lacks, not counted{label}."
+        )
     return Group(escape(title), "", table, "", *notes)
 
 
