@@ -144,7 +144,7 @@ def report(
 
         study = study_with_results(loaded.name, regime, store)
         records = current_records(loaded, resolved, study, store)
-        design = stored_design(study, store)
+        design = stored_design(study, store, records)
         record = _cell_of(loaded, regime, records, row, seed, is_adaptive=design is not None and design.is_adaptive)
         write_report(reporter.console, lambda: calibration_report(loaded, regime, record, out, wanted, options=options))
 

@@ -160,7 +160,7 @@ class Reporter:
         if printed:
             self._print_earlier_recipe(loaded, regime_name, any(r.status in ("finished", "failed") for r in records))
             reporting.require_results(loaded, regime_name, records)
-            design = stored_design(study, self.store)
+            design = stored_design(study, self.store, records)
             print_table(self.console, loaded, regime_name, regime, records, self.out, design)
         return write_report(
             self.console,
