@@ -224,7 +224,7 @@ def summary_files(export: Export) -> dict[str, str]:
 
 def _without_rounding(df: pd.DataFrame) -> pd.DataFrame:
     """The frame with 0 where a difference or an end of its interval is no more than rounding."""
-    names = ["effect", "low", "high"] if "effect" in df else [name for name in df if "delta_" in str(name)]
+    names = ["effect", "low", "high"] if "effect" in df else [name for name in map(str, df) if "delta_" in name]
     return df.assign(**{name: df[name].mask(df[name].abs() <= ROUNDING_ERROR, 0.0) for name in names})
 
 
