@@ -55,10 +55,20 @@ def current_records(loaded: LoadedTable, regime: Regime, study: str, store: "Sto
     return [record for record in store.records_of(cells) if record.status != "missing"]
 
 
-def stored_design(study: str, store: "Store") -> "SeedDesign | None":
-    """The seed design that a table's study was last run with; None where an earlier version ran it, or none has."""
+def stored_design(study: str, store: "Store", records: Sequence[CellRecord] = ()) -> "SeedDesign | None":
+    """The seed design that a table's study was last run with; None where an earlier version ran it, or none has.
+
+    Args:
+        study: the name of its study.
+        store: where results are kept.
+        records: cells that are to be judged by it; None as well where the study was last run without any of them, as
+            with another recipe of its regime.
+    """
     from tadaconv.execution import seed_design  # scipy is waited for only where there is a storage
 
+    planned = {key for row in store.read_plan(study).values() for key in row.seeds.values()}
+    if records and planned and planned.isdisjoint(record.cell.key for record in records):
+        return None
     return seed_design.stored_design(study, store)
 
 

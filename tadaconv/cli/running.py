@@ -129,7 +129,7 @@ def trained_cell(loaded: LoadedTable, regime: str, row: str, seed: int | None, s
     if finished:
         seeds = ", ".join(map(str, finished))
         raise UserError(f"row {row!r} has no finished cell from seed {seed}; name one of these seeds: {seeds}")
-    design = stored_design(study, store)
+    design = stored_design(study, store, records)
     is_adaptive = design is not None and design.is_adaptive  # results decide about seeds, so a call cannot ask for one
     raise UserError(
         f"no cell of row {row!r} has finished; run it with: "
@@ -201,7 +201,7 @@ class Reporter:
         if printed:
             self._print_earlier_recipe(loaded, regime_name, any(r.status in ("finished", "failed") for r in records))
             reporting.require_results(loaded, regime_name, records)
-            design = stored_design(study, self.store)
+            design = stored_design(study, self.store, records)
             print_table(self.console, loaded, regime_name, regime, records, self.out, design)
         return write_report(
             self.console,

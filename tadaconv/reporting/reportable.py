@@ -142,7 +142,7 @@ def storage_context(
                 if any(record.status == "finished" for record in others):
                     elsewhere[regime] = others
     left_out = _left_out(study, {record.cell.key for record in records}, store)
-    return StorageContext(elsewhere, left_out, stored_design(study, store))
+    return StorageContext(elsewhere, left_out, stored_design(study, store, records))
 
 
 def _left_out(study: str, shown: set[str], store: Store) -> dict[str, int]:

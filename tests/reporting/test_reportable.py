@@ -178,6 +178,11 @@ def test_results_of_a_recipe_of_before_are_reported_under_its_new_name(here: Pat
     shown = Reporter(store, here, ("csv",)).table(mine, "lab", load_regime("lab"))
     assert read_export(shown).cells["top1"].tolist() == [60.0] * 2
     assert results_of_earlier_recipe(mine, "lab", store) == line
+    store.set_study_attr("mine-lab", SEEDS, {"first": 2, "last": 4, "smallest": 1.0})
+    for regime, is_adaptive in (("lab", True), ("lab_1", False)):
+        folder = Reporter(store, here, ("csv",)).table(mine, regime, load_regime(regime))
+        design = read_export(folder).manifest.design
+        assert (design is not None) == is_adaptive, "a design is that of the recipe it was run with"
     run("mine", "lab_1", 70.0, (0, 1))  # nothing runs again: the cells are known
     assert study_with_results("mine", "lab_1", store) == "mine-lab_1"
     assert results_of_earlier_recipe(mine, "lab", store) is None

@@ -309,8 +309,8 @@ def legend(
         f"Trained with our own recipe, not the paper\u2019s: {some(ours)}.": ours,
     }
     same = [
-        f"{_quoted(row)} is the same experiment as {_quoted(first)}: they share their cells and are level by "
-        "construction, without further seeds."
+        f"{_quoted(row)} is the same experiment as {_quoted(first)}: they share their cells, so their "
+        "difference is 0 by construction and takes no further seeds."
         for row, first in summary.loc[summary["same_as"] != "", ["row", "same_as"]].itertuples(index=False, name=None)
     ]
     averages = [
