@@ -1,7 +1,7 @@
 """Synthetic untrimmed clips: actions of a few windows in a long clip, told only by the order of frames in a window.
 
 A handwritten digit, 1 to 9, is shown throughout a clip, and its size walks through P sizes over and over, P being the
-frames of a window. In the background the order of the sizes is one random permutation, repeated. There are one to four
+frames of a window; it is faintest in the middle one. In the background the order of the sizes is one random permutation, repeated. There are one to four
 actions of two to six windows' length, which start at any frame and are a window or more apart:
 
 - ``grows``: the sizes ascend, from any of them, over and over.
@@ -194,7 +194,9 @@ class UntrimmedClips(DigitClips, SegmentSource):
         covering = self._covering(actions)
         shows_0 = (covering > 0) & (actions.labels.gather(1, (covering - 1).clamp(min=0)) == ZERO)
         digits_BT = torch.where(shows_0, 0, 1 + (u[:, :1] * 9).long())
-        glyphs = self._pick_glyphs(digits_BT, u, val)
+        # Size and strength together turn around a loop, one way or the other, which neither does alone.
+        strengths_BT = 0.65 + 0.35 * torch.cos(2 * torch.pi * numbers_BT / self.data.window)
+        glyphs = self._pick_glyphs(digits_BT, u, val) * strengths_BT[..., None, None]
         return self._draw(keys, u, glyphs, sizes_BT, self._tilts(u).expand_as(sizes_BT)), numbers_BT
 
 
