@@ -1,8 +1,9 @@
 """Synthetic untrimmed clips: actions of a few windows in a long clip, told only by the order of frames in a window.
 
 A handwritten digit, 1 to 9, is shown throughout a clip, and its size walks through P sizes over and over, P being the
-frames of a window; it is faintest in the middle one. In the background the order of the sizes is one random permutation, repeated. There are one to four
-actions of two to six windows' length, which start at any frame and are a window or more apart:
+frames of a window; it is faintest in the middle one. In the background the order of the sizes is one random
+permutation, repeated. There are one to four actions of two to six windows' length, which start at any frame and are a
+window or more apart:
 
 - ``grows``: the sizes ascend, from any of them, over and over.
 - ``shrinks``: they descend.
