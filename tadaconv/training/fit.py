@@ -331,6 +331,7 @@ class Fit:
     def _add_point(self, score: float, calibration: dict[str, StageCalibration]) -> None:
         state = self.state
         point = CurvePoint(
+            metric=self.task.metric,
             epoch=state.step // self.steps_per_epoch,
             step=state.step,
             train_loss=state.loss_sum / state.num_clips,

@@ -26,6 +26,7 @@ from tadaconv.measure.detection import (
     recall_by_duration,
     soft_nms,
 )
+from tadaconv.metrics import MEAN_AVERAGE_PRECISION
 from tadaconv.models.localizers import Localizer
 from tadaconv.result import DetectionScores, DurationScores, OrderBlind
 from tadaconv.run_options import Precision
@@ -49,7 +50,7 @@ class LocalizationEvaluation:
 
     def result_fields(self) -> dict[str, Any]:
         """The fields of a :class:`tadaconv.result.Result` that an evaluation gives."""
-        return {"metric": "map", **vars(self)}
+        return {"metric": MEAN_AVERAGE_PRECISION.name, **vars(self)}
 
 
 def as_arguments(inputs: Any) -> tuple[Tensor, ...]:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tadaconv.data.source import SegmentSource, Source
+from tadaconv.metrics import MEAN_AVERAGE_PRECISION, TOP1
 from tadaconv.models import Host
 from tadaconv.models.localizing import LocalizingNetwork
 from tadaconv.run_options import Precision
@@ -48,7 +49,13 @@ def task_of(experiment: Experiment, model: Host, source: Source) -> "Task":
 
 
 class Task(ABC):
-    """Recognition or localization."""
+    """Recognition or localization.
+
+    Attributes:
+        metric: the name of the metric of its scores, see :mod:`tadaconv.metrics`.
+    """
+
+    metric: str
 
     @abstractmethod
     def loss(self, network: nn.Module, inputs: Any, targets: Any) -> Tensor:
@@ -91,6 +98,8 @@ class Recognition(Task):
         num_classes: of each label.
     """
 
+    metric = TOP1.name
+
     def __init__(self, num_classes: Sequence[int]) -> None:
         self.num_classes = tuple(num_classes)
 
@@ -110,6 +119,8 @@ class Localization(Task):
         model: the network, not compiled.
         localization: how detections are evaluated.
     """
+
+    metric = MEAN_AVERAGE_PRECISION.name
 
     def __init__(self, model: LocalizingNetwork, localization: LocalizationSpec) -> None:
         self.model, self.localization = model, localization

@@ -167,6 +167,7 @@ def test_a_cell_gives_the_same_numbers_again_and_resumed(experiment: Experiment,
     assert whole.score == pytest.approx(np.mean(whole.detection.by_tiou))
     assert whole.num_val == 4
     assert Result.model_validate_json(whole.model_dump_json()) == whole
+    assert {point.metric for point in whole.curve} == {"map"}
     assert [point.calibration.keys() for point in whole.curve] == [{"res2", "res3", "res4", "res5"}] * 2
 
     class StoppedError(Exception):

@@ -10,12 +10,12 @@ from statistics import fmean
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, field_serializer
 
 from tadaconv.discovery import plain_name
 from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, metric_of
-from tadaconv.metrics import Metric, metric_named
+from tadaconv.metrics import TOP1, Metric, metric_named
 from tadaconv.regime import Published, Regime
 from tadaconv.reporting.core.export import (
     OWN_COLUMNS,
@@ -81,6 +81,15 @@ class ReportedRow(BaseModel):
 
     name: str
     paper: PaperResult | None = Field(description="The paper's number with its source and conditions.")
+
+    @field_serializer("paper", mode="wrap")
+    def _paper_as_ever(self, paper: PaperResult | None, write: SerializerFunctionWrapHandler) -> dict[str, Any] | None:
+        """Without the metric of a number of top-1, as it was always written."""
+        tree: dict[str, Any] | None = write(paper)
+        if tree is not None and tree["metric"] == TOP1.name:
+            del tree["metric"]
+        return tree
+
     # Fields that came later; earlier reports lack them.
     backbone: str | None = Field(
         None,
