@@ -1,9 +1,8 @@
 """Does temporally adaptive calibration help to localize actions?
 
-Each row is a backbone of features for the same localizer, trained with it end to end. A feature is the mean over a
-window of frames, which the backbone sees by itself. On the clips of the regime quick_localize two of the three classes,
-grows and shrinks, differ within windows by the order of frames alone: no row that is blind to it lies above the
-ceiling that the report prints.
+Each row is a backbone of features for the same localizer, trained with it end to end; a feature is the mean over a
+window of frames. On the clips of the regime quick_localize two of the three classes, grows and shrinks, differ by the
+order of frames within windows alone: no row that is blind to it lies above the ceiling that the report prints.
 
 Rows with a context use the operator without its temporal aggregation unless they name it. No calibration, (1,1) and
 (1,1) + global cannot use the order of frames.   Run: tada ablate localization

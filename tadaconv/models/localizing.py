@@ -1,4 +1,4 @@
-"""Networks on untrimmed clips: a backbone that sees one window of frames at a time, and a localizer over all."""
+"""Networks on untrimmed clips: a backbone whose features are averaged over windows of frames, and a localizer."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,7 +14,9 @@ from tadaconv.spec import Experiment, Features, Localization, Untrimmed
 
 
 class FeatureBackbone(nn.Module):
-    """Features by window of frames: what a backbone without its classifier makes of each window by itself.
+    """Features by window of frames: the mean over it of what a backbone without its classifier makes of each frame.
+
+    The backbone sees the whole clip: operators over time look beyond a window, and a global descriptor is the clip's.
 
     Args:
         host: the backbone, whose classifier is removed.
@@ -28,11 +30,9 @@ class FeatureBackbone(nn.Module):
 
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """(N, 3, T, H, W) to (N, C, T / P); T is a multiple of P."""
-        channels, frames, *size = x_NCTHW.shape[1:]
-        num_steps = frames // self.window
-        windows = x_NCTHW.reshape(-1, channels, num_steps, self.window, *size).transpose(1, 2).flatten(0, 1)
-        features: Tensor = self.host.features(windows).mean(2)
-        return features.view(-1, num_steps, self.num_features).transpose(1, 2)
+        num_steps = x_NCTHW.shape[2] // self.window
+        features_NCT: Tensor = self.host.features(x_NCTHW)
+        return features_NCT.unflatten(2, (num_steps, -1)).mean(3)
 
 
 class LocalizingNetwork(Host):
@@ -88,7 +88,7 @@ def build_model(experiment: Experiment, num_classes: int | Sequence[int]) -> Hos
         if isinstance(data, Features):
             return localizing_network(None, experiment.localization, num_classes, data.num_steps, data.num_channels)
         assert isinstance(data, Untrimmed)
-        host = build(experiment.backbone, temporal, sum(num_classes), data.window)
+        host = build(experiment.backbone, temporal, sum(num_classes), data.num_frames)
         torch.manual_seed(experiment.seed)
         backbone = FeatureBackbone(host, data.window)
         return localizing_network(backbone, experiment.localization, num_classes, data.num_steps, backbone.num_features)
