@@ -1,6 +1,6 @@
 """In which stages does the operator pay for localization?
 
-The operator goes into any set of stages, with or without the global descriptor of a window. The paper localizes with
+The operator goes into any set of stages, with or without the global descriptor of a clip. The paper localizes with
 all stages calibrated, and does not ask. No stage at all is the bare backbone. As in the table, the operator has no
 temporal aggregation, so that trials differ in the placement of the calibration alone. The space has 31 configurations,
 all of which can be run.
