@@ -203,6 +203,8 @@ def test_features_of_a_cell_that_localizes_are_those_of_its_backbone(place: Path
     np.testing.assert_allclose(np.load(place / "f" / "v0.npy"), expected, rtol=1e-4, atol=1e-5)
     assert tada(*call).status == 2  # a window of other frames is another origin
     assert read_manifest(place / "f") == manifest
+    assert tada(*call, "--out", "steps").status == 0
+    assert read_manifest(place / "steps") == manifest.model_copy(update={"window": 8})  # frames of a step
 
 
 def test_a_row_on_features_has_no_network_on_clips(place: Path, tada: Call) -> None:

@@ -38,7 +38,7 @@ def features(
     stride: Annotated[int, typer.Option(min=1, help="Frames from one feature to the next.")],
     window: Annotated[
         int | None,
-        typer.Option(min=1, help="Frames that a feature sees.", show_default="of a trained cell, its clip's"),
+        typer.Option(min=1, help="Frames that a feature sees.", show_default="of a trained cell, its clip's or step's"),
     ] = None,
     padding: Annotated[
         bool,
@@ -118,7 +118,7 @@ def features(
 def _trained(
     model: str, regime: str | None, seed: int | None, storage: str | None, runs: Path
 ) -> "tuple[Host, dict[str, Any], int, int]":
-    """The network of a trained cell, its origin, and the frames and pixels of its clips."""
+    """The network of a trained cell, its origin, the frames of its clips, or of its steps if it localizes, and pixels."""
     import torch
 
     from tadaconv.data import open_source

@@ -49,15 +49,13 @@ def calibrations(model: Host, clips_NCTHW: Tensor) -> list[LayerCalibration]:
     """The calibrations of every adaptive convolution of ``model`` for ``clips``, from the first layer to the last.
 
     The network runs once, in evaluation mode, which is undone afterwards. Empty for a network without calibrations.
-    Where it takes a clip as several windows, one by one, the frames of all follow each other in alpha.
     """
     layers: list[LayerCalibration] = []
     handles = []
 
     def keep(site: Site, layer: TAdaConv2d | TAdaConv3d) -> Callable[[nn.Module, object, Tensor], None]:
         def hook(_module: nn.Module, _inputs: object, alpha_NDT: Tensor) -> None:
-            # A batch of windows, a clip's one after the other, is a batch of clips again.
-            alpha = alpha_NDT.detach().float().cpu().unflatten(0, (len(clips_NCTHW), -1)).transpose(1, 2).flatten(2)
+            alpha = alpha_NDT.detach().float().cpu()
             layers.append(LayerCalibration(site, dict(layer.calibrated), tuple(layer.kernel_size), alpha))
 
         return hook

@@ -95,7 +95,7 @@ class NetworkCosts:
                 if bare not in self._hosts:
                     self._hosts[bare] = build_host(scale)
                 network = scale.network(self._hosts[bare], temporal)
-            with takes_clips(scale.backbone, scale.seen):
+            with takes_clips(scale.backbone, scale.clip):
                 self._costs[key] = count(network, scale.clip)
         return self._costs[key]
 

@@ -26,13 +26,7 @@ class Scale(Record):
     localization: Localization | None = None
     """What finds segments in clips; None where their class is recognized."""
     window: int | None = None
-    """Frames of an untrimmed clip that the backbone sees at once."""
-
-    @property
-    def seen(self) -> ClipShape:
-        """What the backbone sees at once: a clip, or a window of an untrimmed one."""
-        channels, frames, *size = self.clip
-        return (channels, self.window or frames, *size)
+    """Frames of an untrimmed clip that one step of the features spans."""
 
     def with_frames(self, num_frames: int | None) -> "Scale":
         """The same with clips of ``num_frames``, or with its own if None."""
@@ -58,11 +52,11 @@ class Scale(Record):
         """Raise :class:`UserError` unless the backbone with ``temporal`` plugged in takes clips of this scale."""
         from tadaconv.dry_run import require_fit  # what reads a study need not load what trains
 
-        require_fit(Backbone(name=self.backbone), temporal, self.seen)
+        require_fit(Backbone(name=self.backbone), temporal, self.clip)
 
     def network(self, host: Host, temporal: Temporal) -> Host:
         """A copy of the bare backbone with ``temporal`` plugged in, and behind it what localizes, if anything does."""
-        plugged = plug_in(host, temporal, self.seen[1])
+        plugged = plug_in(host, temporal, self.clip[1])
         if self.localization is None or self.window is None:
             return plugged
         backbone, num_steps = FeatureBackbone(plugged, self.window), self.clip[1] // self.window
@@ -81,13 +75,13 @@ def in_words(scales: Sequence[Scale]) -> str:
     """The scale of a table's rows, for readers; frames are all that occur."""
     backbones, frames = {scale.backbone for scale in scales}, {scale.clip[1] for scale in scales}
     _, _, height, width = scales[0].clip
-    windows = [] if scales[0].window is None else [f"windows of {scales[0].window}"]
+    steps = [] if scales[0].window is None else [f"steps of {scales[0].window}"]
     return ", ".join(
         [
             scales[0].backbone if len(backbones) == 1 else "each row's own backbone",
             f"{scales[0].num_classes} classes",
             f"{'/'.join(map(str, sorted(frames)))} frames of {height} x {width}",
-            *windows,
+            *steps,
         ]
     )
 

@@ -31,7 +31,7 @@ class RowCheck(Record):
     calibrated; differs: neither, though the row should start at identity; by design: the row does not start at
     identity."""
     largest_difference: float
-    """Largest difference of a class score from the host's, absolute; of localization, of a feature of a window."""
+    """Largest difference of a class score from the host's, absolute; of localization, of a feature of a frame."""
 
     @property
     def ok(self) -> bool:
@@ -64,7 +64,7 @@ class TableCheck(Record):
 def check(loaded: LoadedTable, regime: Regime) -> TableCheck:
     """Plug every row of a table into a regime's backbone and compare its scores with the host's, before training.
 
-    Weights are random; those of a package or a file are not needed. Of localization, features of a window are compared,
+    Weights are random; those of a package or a file are not needed. Of localization, features of frames are compared,
     and the evaluation is checked as well: on the true segments as predictions.
 
     Raises :class:`UserError` for a row that cannot be built, or cannot take the regime's clips.
@@ -104,8 +104,8 @@ def _truth_score(regime: Regime) -> float:
 
 
 def _scored(scale: Scale) -> tuple[Host, torch.Tensor, torch.Tensor]:
-    """The bare backbone, a clip or window of noise, and its scores or features."""
-    clip = torch.randn(1, *scale.seen, generator=torch.Generator().manual_seed(0))
+    """The bare backbone, a clip of noise, and its scores or features."""
+    clip = torch.randn(1, *scale.clip, generator=torch.Generator().manual_seed(0))
     host = build_host(scale).eval()
     return host, clip, host(clip) if scale.localization is None else host.features(clip)
 

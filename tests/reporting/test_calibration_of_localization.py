@@ -1,4 +1,4 @@
-"""The report of a trained cell of localization: alpha of windows, its changes, segments and detections."""
+"""The report of a trained cell of localization: alpha, its changes, segments and detections."""
 
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from tadaconv.errors import UserError
 from tadaconv.execution.cells import CellRecord, weights_file
 from tadaconv.experiment import build_model
 from tadaconv.measure import calibrations, count
+from tadaconv.models import build
 from tadaconv.models.localizing import LocalizingNetwork
 from tadaconv.nn.boundary_matching import BoundaryMatching
 from tadaconv.preview import start_check
@@ -22,7 +23,7 @@ from tadaconv.reporting.calibration import figures, page, text
 from tadaconv.reporting.calibration.data import CalibrationExport, collect, files_of, read_calibration
 from tadaconv.reporting.calibration.inspection import inspect_cell, places_of_pairs
 from tadaconv.reporting.core.export import write_files
-from tadaconv.spec import Aggregation, Backbone, Features, Localization, Point, Schedule, TAda, Untrimmed
+from tadaconv.spec import Aggregation, Backbone, Features, Localization, Point, Rival, Schedule, TAda, Untrimmed
 from tadaconv.table import LoadedTable, Row, Table
 
 RANDOM = TAda(init="random", aggregation=Aggregation(kind="none"))
@@ -48,36 +49,30 @@ def export(make_up, tmp_path_factory: pytest.TempPathFactory) -> CalibrationExpo
 
 
 @settings(max_examples=40, deadline=None)
-@given(
-    ends=st.lists(st.integers(0, 12), min_size=4, max_size=4, unique=True).map(sorted),
-    num_windows=st.sampled_from([1, 2, 3]),
-)
-def test_pairs_of_frames_are_where_a_loop_over_frames_puts_them(ends: list[int], num_windows: int) -> None:
+@given(ends=st.lists(st.integers(0, 12), min_size=4, max_size=4, unique=True).map(sorted))
+def test_pairs_of_frames_are_where_a_loop_over_frames_puts_them(ends: list[int]) -> None:
     spans = np.array(ends, dtype=float).reshape(2, 2)
     segment_of = [next((i for i, (start, end) in enumerate(spans) if start <= t < end), None) for t in range(12)]
-    for t, place in enumerate(places_of_pairs(spans, 12, num_windows)):
-        if (t + 1) % (12 // num_windows) == 0:
-            assert place == -1
-        elif segment_of[t] != segment_of[t + 1]:
+    for t, place in enumerate(places_of_pairs(spans, 12)):
+        if segment_of[t] != segment_of[t + 1]:
             assert place == 0
         else:
             assert place == (2 if segment_of[t] is None else 1)
 
 
-def test_alpha_of_a_clip_is_that_of_its_windows_in_turn() -> None:
+def test_alpha_is_that_of_the_backbone_for_the_whole_clip() -> None:
     model = build_model(LOADED.table.base.cell(REGIME, 0).experiment, [3])
     assert isinstance(model, LocalizingNetwork)
     assert model.backbone is not None
     views, _ = open_source(REGIME.data, torch.device("cpu")).val_batch(torch.arange(2))
-    windows = views[:, 0].split(8, 2)
-    apart = [calibrations(build_model(LOADED.table.base.cell(REGIME, 0).experiment, [3]), part) for part in windows]
-    for number, layer in enumerate(calibrations(model, views[:, 0])):
-        assert layer.alpha.shape[2] == 32
-        expected = torch.cat([layers[number].alpha for layers in apart], 2)
-        torch.testing.assert_close(layer.alpha, expected, rtol=1e-4, atol=1e-5)
+    alone = build(REGIME.backbone, RANDOM, 3)
+    alone.load_state_dict(model.backbone.host.state_dict(), strict=False)
+    for layer, expected in zip(calibrations(model, views[:, 0]), calibrations(alone, views[:, 0]), strict=True):
+        assert layer.alpha.shape == (2, sum(layer.sizes.values()), 32)
+        torch.testing.assert_close(layer.alpha, expected.alpha)
 
 
-def test_changes_are_means_over_pairs_within_windows(export: CalibrationExport) -> None:
+def test_changes_are_means_over_pairs_of_neighbouring_frames(export: CalibrationExport) -> None:
     model = build_model(LOADED.table.base.cell(REGIME, 0).experiment, [3])
     views, truth = open_source(REGIME.data, torch.device("cpu")).val_batch(torch.arange(6))
     layer = calibrations(model, views[:, 0])[-1]
@@ -86,9 +81,8 @@ def test_changes_are_means_over_pairs_within_windows(export: CalibrationExport) 
         spans = 8 * segments.spans.numpy()
         of = [next((i for i, (start, end) in enumerate(spans) if start <= t < end), None) for t in range(32)]
         for t in range(31):
-            if t % 8 != 7:
-                place = "boundary" if of[t] != of[t + 1] else "background" if of[t] is None else "inside"
-                found[place].append(float(np.abs(alpha_DT[:, t + 1] - alpha_DT[:, t]).mean()))
+            place = "boundary" if of[t] != of[t + 1] else "background" if of[t] is None else "inside"
+            found[place].append(float(np.abs(alpha_DT[:, t + 1] - alpha_DT[:, t]).mean()))
     assert export.changes is not None
     for line in export.changes[export.changes["layer"] == layer.site.conv].to_dict("records"):
         assert line["num_pairs"] == len(found[line["place"]])
@@ -115,7 +109,7 @@ def test_segments_are_those_of_the_clips_in_frames(export: CalibrationExport, tm
     assert drawing is not None
     assert changes is not None
     assert all(name in drawing.alt for name in export.segments["class"])
-    assert "within windows alone" in " ".join(text.findings(back))
+    assert "From a frame to the next it changes by" in " ".join(text.findings(back))
     assert "validation mAP 50.0 %" in text.about(back.manifest)
 
 
@@ -139,11 +133,10 @@ def test_a_check_scores_the_truth_and_compares_features(monkeypatch: pytest.Monk
     assert preview.check(LOADED, load_regime("quick")).truth_score is None
 
 
-def test_a_network_that_localizes_costs_what_it_is_made_of() -> None:
-    cell = LOADED.table.base.cell(REGIME, 0).experiment
-    network = build_model(cell, [3])
-    counter = preview.NetworkCosts()
-    assert counter.of(preview.scale_of(REGIME), RANDOM) == count(network, (3, 32, 16, 16))
+@pytest.mark.parametrize("temporal", [RANDOM, Rival(name="tam")])
+def test_a_network_that_localizes_costs_what_it_is_made_of(temporal: TAda | Rival) -> None:
+    network = build_model(REGIME.experiment(temporal, seed=0), [3])
+    assert preview.NetworkCosts().of(preview.scale_of(REGIME), temporal) == count(network, (3, 32, 16, 16))
 
 
 def test_the_sampling_of_boundary_matching_is_counted() -> None:

@@ -50,7 +50,7 @@ TRAINING_COLUMNS: Columns = {
 FRAMES: dict[str, Columns] = {"layers": LAYER_COLUMNS, "clips": CLIP_COLUMNS, "training": TRAINING_COLUMNS}
 """The frames of a :class:`CalibrationExport`; each is a CSV file of this name."""
 PLACES = {"boundary": "at a start or end", "inside": "within segments", "background": "in the background"}
-"""Where two neighbouring frames of a window are, in words."""
+"""Where two neighbouring frames of a clip are, in words."""
 LOCALIZATION_FRAMES: dict[str, Columns] = {
     **FRAMES,
     "clips": {"clip": "int64", "index": "int64", "frames": TEXT},
@@ -92,14 +92,8 @@ class CalibrationManifest(ScoredManifest):
 
     @property
     def localizes(self) -> bool:
-        """Whether the cell is one of localization, whose network sees windows of clips one by one."""
+        """Whether the cell is one of localization."""
         return "localization" in self.cells[0].experiment
-
-    @property
-    def num_windows(self) -> int:
-        """Into how many windows of equal length a clip is cut for the network."""
-        data = self.conditions["data"]
-        return int(data["num_frames"]) // int(data["window"]) if self.localizes else 1
 
     @model_serializer(mode="wrap")
     def _write_metric(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -129,8 +123,8 @@ class CalibrationExport:
             ``kind`` is ``true`` or ``detected``, ``start`` and ``end`` are in frames, ``score`` is that of a detection,
             and ``tiou`` its largest with a true segment of its class.
         changes: of localization, a line a layer, factor and place of ``PLACES``: the mean absolute ``change`` of alpha
-            from a frame to the next in the same window, over clips, channels and ``num_pairs`` pairs of frames, with a
-            95 % bootstrap interval over clips.
+            from a frame to the next, over clips, channels and ``num_pairs`` pairs of frames, with a 95 % bootstrap
+            interval over clips.
     """
 
     manifest: CalibrationManifest

@@ -194,7 +194,7 @@ def alpha_and_segments_data(export: CalibrationExport, layers: Sequence[str] = (
     """One line a clip, layer, factor, channel and frame, with its alpha and the layer's name, as the lines are drawn.
 
     ``layers`` are names of ``layers.csv``; by default the one whose alpha varies most over time. Of each factor those
-    ``MOST_LINES`` channels are taken that vary most within windows of the clips shown. Raises :class:`UserError` for an
+    ``MOST_LINES`` channels are taken that vary most over time in the clips shown. Raises :class:`UserError` for an
     unknown layer.
     """
     known = list(dict.fromkeys(export.layers["layer"]))
@@ -206,8 +206,7 @@ def alpha_and_segments_data(export: CalibrationExport, layers: Sequence[str] = (
     for name, line in zip(layer_names(export.layers), export.layers.to_dict("records"), strict=True):
         if line["layer"] in shown:
             alphas_NDT = export.alphas[f"{line['layer']}.{line['factor']}"]
-            by_window = alphas_NDT.reshape(*alphas_NDT.shape[:2], export.manifest.num_windows, -1)
-            channels = np.argsort(-by_window.std(3).mean((0, 2)), kind="stable")[:MOST_LINES]
+            channels = np.argsort(-alphas_NDT.std(2).mean(0), kind="stable")[:MOST_LINES]
             part = _long(alphas_NDT, np.sort(channels)).drop(columns=["order", "mean"])
             parts.append(part.assign(name=name, layer=line["layer"], factor=line["factor"]))
     return pd.concat(parts, ignore_index=True)
@@ -216,11 +215,10 @@ def alpha_and_segments_data(export: CalibrationExport, layers: Sequence[str] = (
 def alpha_and_segments_caption() -> str:
     """Caption of the lines over time."""
     return (
-        f"Alpha of the {MOST_LINES} channels that vary most within windows, over the frames of each clip. True "
-        "segments are shaded, with their class on top. Lines end at the borders of windows: the backbone sees each "
-        "window by itself. Below: the best detections, twice as many as there are true segments, the best on top, each "
-        "with its class and score; solid where a true segment of the class has a tIoU of 0.5 or more with it, else "
-        "hollow."
+        f"Alpha of the {MOST_LINES} channels that vary most over time, over the frames of each clip. True segments "
+        "are shaded, with their class on top. Below: the best detections, twice as many as there are true segments, "
+        "the best on top, each with its class and score; solid where a true segment of the class has a tIoU of 0.5 or "
+        "more with it, else hollow."
     )
 
 
@@ -244,7 +242,7 @@ def alpha_and_segments(export: CalibrationExport, layers: Sequence[str] = ()) ->
         return None
     groups = [group for _, group in alpha_and_segments_data(export, layers).groupby(["layer", "factor"], sort=False)]
     num_frames, by_clip = len(export.frames[0]), [lines for _, lines in export.segments.groupby("clip")]
-    num_parts = min(16, export.manifest.num_windows)
+    num_parts = 16  # an untrimmed clip has as many frames or more
     heights: list[float] = []
     for lines in by_clip:
         heights += [
@@ -260,7 +258,7 @@ def alpha_and_segments(export: CalibrationExport, layers: Sequence[str] = ()) ->
         _draw_strip(top, frames, num_parts)
         top.set_title(f"validation clip {clip['index']}", fontsize=8, pad=2, loc="left")
         for group in groups:
-            _draw_alpha_lines(next(axes), group[group["clip"] == clip["clip"]], export.manifest.num_windows, true)
+            _draw_alpha_lines(next(axes), group[group["clip"] == clip["clip"]], true)
         last = next(axes)
         _draw_detections(last, lines[lines["kind"] != "true"].to_dict("records"), num_frames)
         last.tick_params(axis="x", labelbottom=True, labelsize=7.5, pad=2)
@@ -279,12 +277,11 @@ def _draw_strip(ax: Axes, frames_THWC: Array, num_parts: int) -> None:
     ax.set_axis_off()
 
 
-def _draw_alpha_lines(ax: Axes, lines: pd.DataFrame, num_windows: int, true: Sequence[dict[Any, Any]]) -> None:
+def _draw_alpha_lines(ax: Axes, lines: pd.DataFrame, true: Sequence[dict[Any, Any]]) -> None:
     alpha_TD = lines.pivot_table(index="frame", columns="channel", values="alpha").to_numpy()
-    for window in np.split(np.arange(len(alpha_TD)), num_windows):
-        for i, alpha_T in enumerate(alpha_TD[window].T):
-            look: dict[str, Any] = {"color": (style.ROW, style.BASE, style.INK)[i % 3], "linewidth": 0.8}
-            ax.plot(window + 0.5, alpha_T, **look, linestyle="-" if i < 3 else (0, (2, 1)))
+    for i, alpha_T in enumerate(alpha_TD.T):
+        look: dict[str, Any] = {"color": (style.ROW, style.BASE, style.INK)[i % 3], "linewidth": 0.8}
+        ax.plot(np.arange(len(alpha_T)) + 0.5, alpha_T, **look, linestyle="-" if i < 3 else (0, (2, 1)))
     ax.axhline(1, **_AT_ONE)
     for segment in true:
         ax.axvspan(segment["start"], segment["end"], color=style.FAINT, zorder=0)
@@ -329,9 +326,7 @@ def alpha_changes_caption(export: CalibrationExport) -> str:
     """Caption of the marks by layer."""
     return (
         f"Mean absolute difference of alpha from a frame to the next, over {plural(export.manifest.num_clips, 'clip')} "
-        "and all channels, with 95 % bootstrap intervals over clips. Pairs of frames are counted within windows alone: "
-        "windows are independent of each other, so differences across their borders mean nothing, and starts and ends "
-        "there are left out."
+        "and all channels, with 95 % bootstrap intervals over clips."
     )
 
 

@@ -75,7 +75,7 @@ def inspect_network(
         model: in evaluation mode.
         source: the clips.
         num_clips: how many at most.
-        margin: the context of so many frames at either end of what the network sees at once reaches beyond it.
+        margin: the context of so many frames at either end of a clip reaches beyond it.
         device: where the network is.
         precision: of the forward passes.
         suppression: of detections, for a network that localizes.
@@ -87,21 +87,22 @@ def inspect_network(
     views, _ = source.val_batch(indices[shown])
     with autocast(device, precision):
         outputs = model(views[:, 0])
-    files, num_windows = [f"clips/clip_{number}.png" for number in range(len(shown))], 1
+    files = [f"clips/clip_{number}.png" for number in range(len(shown))]
     of_localization: dict[str, list[tuple[Any, ...]]] = {}
     clips: list[tuple[Any, ...]]
     if isinstance(model, LocalizingNetwork):
         assert model.backbone is not None
         assert suppression is not None
         assert isinstance(source, SegmentSource)
-        num_windows = views.shape[3] // model.backbone.window
         candidates = model.localizer.detect(outputs, source.window_lengths[indices[shown]].to(device))
         detected = by_video(indices[shown], candidates, source, suppression)
         truth = {int(indices[at]): targets[at] for at in shown}
         clips = [(number, index, files[number]) for number, index in enumerate(truth)]
         of_localization = {
             "segments": _segments(detected, truth, source.heads[0].class_names, model.backbone.window),
-            "changes": [line for layer in layers for line in _changes(layer, targets, num_windows)],
+            "changes": [
+                line for layer in layers for line in _changes(layer, targets, views.shape[3] // model.backbone.window)
+            ],
         }
     else:
         probabilities = outputs.float()[:, : len(source.heads[0].class_names)].softmax(1).cpu()
@@ -119,11 +120,7 @@ def inspect_network(
         num_clips=len(indices),
         alpha_low=float(low),
         alpha_high=float(high),
-        layers=[
-            _line(layer, name, alpha, margin, num_windows)
-            for layer in layers
-            for name, alpha in layer.factors().items()
-        ],
+        layers=[_line(layer, name, alpha, margin) for layer in layers for name, alpha in layer.factors().items()],
         clips=clips,
         alphas={
             f"{layer.site.conv}.{name}": alpha[shown].numpy()
@@ -195,41 +192,31 @@ def _segments(
     return lines
 
 
-def places_of_pairs(spans_M2: Array, num_frames: int, num_windows: int) -> Array:
-    """Where each pair of neighbouring frames, (t, t + 1), is: numbers of ``PLACES``, and -1 across windows, int64.
+def places_of_pairs(spans_M2: Array, num_frames: int) -> Array:
+    """Where each pair of neighbouring frames, (t, t + 1), is: numbers of ``PLACES``, int64.
 
-    A start or end is within the pair that is before and behind it. Of other pairs the middle counts.
-
-    Args:
-        spans_M2: starts and ends of the true segments, in frames; frame t spans [t, t + 1].
-        num_frames: T, of the clip.
-        num_windows: of equal length, which the network sees one by one.
+    A start or end is within the pair that is before and behind it. Of other pairs the middle counts. Spans are starts
+    and ends of the true segments, in frames; frame t spans [t, t + 1].
     """
     middles = np.arange(1, num_frames)  # of pairs, where one frame ends and the next begins
     starts, ends = spans_M2[:, :1], spans_M2[:, 1:]
     offsets = spans_M2.reshape(-1, 1) - middles
     is_boundary = ((offsets > -0.5) & (offsets <= 0.5)).any(0)
     is_inside = ((middles > starts) & (middles < ends)).any(0)
-    places = np.where(is_boundary, 0, np.where(is_inside, 1, 2))
-    return np.where(middles % (num_frames // num_windows) == 0, -1, places)
+    return np.where(is_boundary, 0, np.where(is_inside, 1, 2))
 
 
-def _changes(layer: LayerCalibration, truth: Sequence[Segments], num_windows: int) -> list[tuple[Any, ...]]:
+def _changes(layer: LayerCalibration, truth: Sequence[Segments], num_steps: int) -> list[tuple[Any, ...]]:
     """The lines of ``changes.csv`` of a layer.
 
     Args:
         layer: with alpha of all inspected clips.
-        truth: the segments of these, in steps, which are windows.
-        num_windows: of a clip.
+        truth: the segments of these, in steps.
+        num_steps: of a clip.
     """
     num_frames = layer.alpha.shape[2]
-    frames_per_step = num_frames / num_windows
-    places_NT = np.stack(
-        [
-            places_of_pairs(each.spans.cpu().double().numpy() * frames_per_step, num_frames, num_windows)
-            for each in truth
-        ]
-    )
+    spans_of = [segments.spans.cpu().double().numpy() * (num_frames / num_steps) for segments in truth]
+    places_NT = np.stack([places_of_pairs(spans_M2, num_frames) for spans_M2 in spans_of])
     weights_KN = np.random.default_rng(0).multinomial(len(truth), np.full(len(truth), 1 / len(truth)), NUM_DRAWS)
     lines = []
     for factor, alpha_NDT in layer.factors().items():
@@ -251,11 +238,10 @@ def _margin(temporal: Temporal) -> int:
     return sum(k // 2 for k in temporal.context.kernels) if temporal.context.variation == "dynamic" else 0
 
 
-def _line(layer: LayerCalibration, factor: str, alpha: Tensor, margin: int, num_windows: int) -> tuple[Any, ...]:
+def _line(layer: LayerCalibration, factor: str, alpha: Tensor, margin: int) -> tuple[Any, ...]:
     """A line of ``layers.csv``."""
     site, parts = layer.site, summarise([alpha.double()])
-    by_window = alpha.unflatten(2, (num_windows, -1))
-    inner = by_window[..., margin : by_window.shape[3] - margin].flatten(2).double()
+    inner = alpha[..., margin : alpha.shape[2] - margin].double()
     over_inner_time = summarise([inner]).over_time if margin and inner.shape[2] > 1 else nan
     quantiles = np.quantile(alpha.numpy(), list(QUANTILES.values()))
     return (

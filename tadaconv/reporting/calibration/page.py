@@ -37,7 +37,7 @@ def layers(export: CalibrationExport) -> Block:
     numbers = {part: export.layers[part].map(number) for part in (*PARTS, "over_inner_time")}
     lines = export.layers.assign(name=layer_names(export.layers), **numbers).to_dict("records")
     has_inner = bool(export.layers["over_inner_time"].notna().any())
-    html = render("calibration_layers", lines=lines, has_inner=has_inner, seen=text.seen_at_once(export.manifest))
+    html = render("calibration_layers", lines=lines, has_inner=has_inner)
     return Block(html, export.layers.to_string(index=False))
 
 

@@ -122,13 +122,8 @@ def _away_from_the_ends(export: CalibrationExport) -> list[str]:
     whole, inner = squares.pow(0.5)
     return [
         f"Over time it varies by {number(whole)} (root mean square), and by {number(inner)} over the frames whose "
-        f"context is within the {seen_at_once(export.manifest)}."
+        "context is within the clip."
     ]
-
-
-def seen_at_once(manifest: CalibrationManifest) -> str:
-    """What the backbone sees at once: a *clip*, or a *window* of one."""
-    return "window" if manifest.localizes else "clip"
 
 
 def _from_frame_to_frame(export: CalibrationExport) -> list[str]:
@@ -140,46 +135,37 @@ def _from_frame_to_frame(export: CalibrationExport) -> list[str]:
     sums = weighed.groupby("place", sort=False)[["change", "num"]].sum(min_count=1)
     means = sums["change"] / sums["num"]
     if not (means.max() > 1e-6):
-        return ["Within a window it does not change from frame to frame."]
+        return ["It does not change from frame to frame."]
     parts = [f"{number(means[place], means.max())} {words}" for place, words in PLACES.items()]
-    return [
-        f"From a frame to the next it changes by {listed(parts)} (mean absolute difference over all layers), counted "
-        "within windows alone: the backbone sees each by itself, so a difference across the border of two means "
-        "nothing."
-    ]
+    return [f"From a frame to the next it changes by {listed(parts)} (mean absolute difference over all layers)."]
 
 
 _FIXED_CONTEXTS = {
     "static": "The context of this row is static: it learns one calibration for all clips and frames.",
-    "time_invariant": "The context of this row is time-invariant: one calibration a {seen}, the same for all its "
-    "frames.",
+    "time_invariant": "The context of this row is time-invariant: one calibration a clip, the same for all its frames.",
 }
 """Contexts whose calibration does not vary over time, in words."""
 
 
 def context_notes(manifest: CalibrationManifest) -> list[str]:
     """What this row's context and calibration are, and what follows for the figures."""
-    temporal, seen = manifest.cells[0].experiment["temporal"], seen_at_once(manifest)
-    notes = [_context(temporal["context"], seen), *_calibration(temporal)]
-    if manifest.localizes:
-        frames = plural(int(manifest.conditions["data"]["window"]), "frame")
-        notes.append(f"The backbone sees a clip in {manifest.num_windows} windows of {frames}, each by itself.")
-    return notes
+    temporal = manifest.cells[0].experiment["temporal"]
+    return [_context(temporal["context"]), *_calibration(temporal)]
 
 
-def _context(context: dict[str, Any], seen: str) -> str:
+def _context(context: dict[str, Any]) -> str:
     if context["variation"] in _FIXED_CONTEXTS:
-        return _FIXED_CONTEXTS[context["variation"]].format(seen=seen)
+        return _FIXED_CONTEXTS[context["variation"]]
     kernels = context["kernels"]
     reach = 1 + sum(kernel - 1 for kernel in kernels)
     source = "that frame alone" if reach == 1 else f"the {reach} frames around it"
-    also = f", and from the average of the whole {seen}" if context["global_descriptor"] else ""
+    also = ", and from the average of the whole clip" if context["global_descriptor"] else ""
     text = (
         f"The context of this row: temporal convolutions of kernel size {listed(kernels, 'then')}. A frame\u2019s "
         f"calibration is computed from {source}{also}."
     )
     if reach > 1:
-        text += f" Beyond the ends of a {seen} they are padded with zeros, which affects the first and last frames."
+        text += " Beyond the ends of a clip they are padded with zeros, which affects the first and last frames."
     return text
 
 
