@@ -214,3 +214,28 @@ def test_a_row_on_features_has_no_network_on_clips(place: Path, tada: Call) -> N
     assert tada("ablate", "./mini.py", "--regime", "./small.py", "--data", "set").status == 0
     done = tada("features", "./mini.py:point", *CELL[2:], "--out", "f", "--fps", "6", "--stride", "2")
     assert (done.status, "is trained on features and has no network on clips" in done.err) == (2, True)
+
+
+def test_features_of_trained_cells_are_localized_on(place: Path, tada: Call) -> None:
+    """From videos to the table: cells are trained, their features are written, and a localizer is trained on these."""
+    assert tada("ablate", "./mini.py", "--regime", "./small.py").status == 0
+    for row, folder in (("(1,1)", "tada2d"), ("TSN", "tsn")):
+        call = ("features", f"./mini.py:{row}", *CELL[2:], "--out", f"set/{folder}", "--fps", "6", "--stride", "2")
+        assert tada(*call, "--device", "cpu").status == 0
+    annotate(place)
+    (place / "truth.json").rename(place / "set" / "truth.json")
+    (place / "on_features.py").write_text(FEATURE_TABLE)
+    (place / "set.py").write_text(ON_FEATURES)  # times are the manifests'
+    call = ("ablate", "./on_features.py", "--regime", "./set.py", "--data", "set", "--device", "cpu")
+    done = tada(*call)
+    assert (done.status, "2 cells: 0 finished before, 2 to run" in done.out) == (0, True)
+    assert tada(*call).out.startswith("2 cells: 2 finished before")
+    report = json.loads((place / "runs" / "reports" / "on_features-set" / "report.json").read_text())
+    assert report["metric"] == "map"
+    described = {cell["row"]: cell["experiment"]["data"] for cell in report["cells"]}
+    assert (described["point"]["fps"], described["point"]["stride"], described["point"]["offset"]) == (6, 2, 1)
+    assert described["point"]["fingerprint"] != described["noise"]["fingerprint"]
+    assert [cell["detection"]["num_segments"] for cell in report["cells"]] == [2, 2]
+    np.save(place / "set" / "tsn" / "v0.npy", np.full((12, 64), np.nan, np.float32))
+    refused = tada(*call)
+    assert (refused.status, "NaN" in refused.err, refused.err.count("\n")) == (2, True, 1)

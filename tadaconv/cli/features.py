@@ -118,7 +118,7 @@ def features(
 def _trained(
     model: str, regime: str | None, seed: int | None, storage: str | None, runs: Path
 ) -> "tuple[Host, dict[str, Any], int, int]":
-    """The network of a trained cell, its origin, the frames of its clips or of the steps of these, and their pixels."""
+    """The network of a trained cell, its origin, the frames of its clips or of its steps, and pixels."""
     import torch
 
     from tadaconv.data import open_source

@@ -31,8 +31,8 @@ class FeatureBackbone(nn.Module):
     def forward(self, x_NCTHW: Tensor) -> Tensor:
         """(N, 3, T, H, W) to (N, C, T / P); T is a multiple of P."""
         num_steps = x_NCTHW.shape[2] // self.window
-        by_step_NCTP: Tensor = self.host.features(x_NCTHW).unflatten(2, (num_steps, -1))
-        return by_step_NCTP.mean(3)
+        features_NCPT: Tensor = self.host.features(x_NCTHW).unflatten(2, (num_steps, -1))
+        return features_NCPT.mean(3)
 
 
 class LocalizingNetwork(Host):
