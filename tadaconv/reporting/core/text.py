@@ -94,7 +94,7 @@ def points_of_curves(conditions: Iterable[Mapping[str, Any]], metric: Metric = T
     when = "at the end of each epoch that was evaluated" if sparse else "at the end of every epoch"
     sizes = sorted({schedule["curve_clips"] for _, schedule in trees if schedule.get("curve_clips")})
     seen = ["the middle view of a clip"] if fewer else []
-    seen += [f"{listed(sizes, 'or')} of the validation clips"] if sizes else []
+    seen += [f"{listed(sizes, 'or')} of the validation {metric.samples}"] if sizes else []
     if not seen:
         return when, ""
     return when, f" Curves are of {listed(seen)}; other {metric.nouns} are of all, so a curve ends elsewhere."
