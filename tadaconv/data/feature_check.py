@@ -85,11 +85,13 @@ def resolve(data: Features, root: Path, cache: Path) -> Features:
         root: the folder of features and annotations.
         cache: the folder of what is known of files.
     """
-    found = survey(data.but(root=path_to_text(root.absolute())), cache)
-    refuse_problems(found)
-    if found.warnings:
-        logging.getLogger("tadaconv").warning("features in %s: %s", found.folder, _in_a_line(found.warnings))
-    return found.data
+    feature_set = survey(data.but(root=path_to_text(root.absolute())), cache)
+    refuse_problems(feature_set)
+    if feature_set.warnings:
+        logging.getLogger("tadaconv").warning(
+            "features in %s: %s", feature_set.folder, _in_a_line(feature_set.warnings)
+        )
+    return feature_set.data
 
 
 def resolve_all(data: Features, root: Path, cache: Path) -> list[Features]:
@@ -110,10 +112,12 @@ def _has_features(folder: Path) -> bool:
     return any(not name.startswith("EPIC_100_") for name in names)
 
 
-def refuse_problems(found: FeatureSet) -> None:
+def refuse_problems(feature_set: FeatureSet) -> None:
     """Raise :class:`UserError` that names what is wrong with features, if anything is."""
-    if found.problems:
-        raise UserError(f"cannot train on the features in {str(found.folder)!r}: {_in_a_line(found.problems)}")
+    if feature_set.problems:
+        raise UserError(
+            f"cannot train on the features in {str(feature_set.folder)!r}: {_in_a_line(feature_set.problems)}"
+        )
 
 
 def _in_a_line(findings: Iterable[Problem]) -> str:
@@ -143,22 +147,22 @@ def survey(data: Features, cache: Path | None = None) -> FeatureSet:
     if cache is not None:
         name = hashlib.sha256(path_to_text(folder.absolute()).encode()).hexdigest()[:16]
         data = data.but(index=path_to_text((cache / f"features-{name}.json").absolute()))
-    found = FeatureSet(_with_times(data, folder, manifest, notes), annotations)
-    paths = _matched(found, notes, warnings)
+    feature_set = FeatureSet(_with_times(data, folder, manifest, notes), annotations)
+    paths = _matched(feature_set, notes, warnings)
     files = _examined(folder, paths, text_to_path(data.index) if data.index else None, notes)
     listed = [annotations.subsets[subset] for subset in data.subsets]
-    data = found.data.but(
+    data = feature_set.data.but(
         num_channels=next((file.num_channels for file in files.values()), 0),
         num_classes=sum(len(names) for _, names in annotations.heads),
         num_listed=tuple(map(len, listed)),
         num_missing=tuple(len(videos.keys() - paths.keys()) for videos in listed),
         fingerprint=_fingerprint(annotations, data.subsets, files),
     )
-    found = FeatureSet(data, annotations, files)
+    feature_set = FeatureSet(data, annotations, files)
     _check_channels(files, manifest, notes)
-    _check_times(found, notes, warnings)
-    _check_training(found, notes, warnings)
-    return replace(found, problems=tuple(notes.lines()), warnings=tuple(warnings.lines()))
+    _check_times(feature_set, notes, warnings)
+    _check_training(feature_set, notes, warnings)
+    return replace(feature_set, problems=tuple(notes.lines()), warnings=tuple(warnings.lines()))
 
 
 def _find_annotations(root: Path) -> str:
@@ -190,9 +194,9 @@ def _with_times(data: Features, folder: Path, manifest: FeatureManifest | None, 
     return data
 
 
-def _matched(found: FeatureSet, notes: Notes, warnings: Notes) -> dict[str, Path]:
+def _matched(feature_set: FeatureSet, notes: Notes, warnings: Notes) -> dict[str, Path]:
     """The file of features of every video that has one."""
-    data, folder = found.data, found.folder
+    data, folder = feature_set.data, feature_set.folder
     by_name: dict[str, list[Path]] = {}
     pickles = []
     for path in sorted(folder.rglob("*")):
@@ -203,7 +207,7 @@ def _matched(found: FeatureSet, notes: Notes, warnings: Notes) -> dict[str, Path
     paths: dict[str, Path] = {}
     for subset in dict.fromkeys(data.subsets):
         lacking = []
-        for video in found.annotations.subsets[subset]:
+        for video in feature_set.annotations.subsets[subset]:
             candidates = by_name.pop(video, None) or by_name.pop(f"v_{video}", [])
             if not candidates:
                 lacking.append(video)
@@ -214,7 +218,7 @@ def _matched(found: FeatureSet, notes: Notes, warnings: Notes) -> dict[str, Path
                 notes.add(".", "videos with several files of features: {}; keep one of each", named)
         if not lacking:
             continue
-        num_listed = len(found.annotations.subsets[subset])
+        num_listed = len(feature_set.annotations.subsets[subset])
         reason = (
             f"{len(lacking):,} of {num_listed:,} videos of {subset} have no features ({some(lacking, len(lacking))})"
         )
@@ -321,10 +325,10 @@ def _check_channels(files: Mapping[str, FeatureFile], manifest: FeatureManifest 
             notes.add(".", reason, f"{name} ({file.num_channels})")
 
 
-def _check_times(found: FeatureSet, notes: Notes, warnings: Notes) -> None:
+def _check_times(feature_set: FeatureSet, notes: Notes, warnings: Notes) -> None:
     """Compare the numbers of features with the durations of their videos."""
-    data = found.data
-    videos = {**found.videos(0), **found.videos(1)}
+    data = feature_set.data
+    videos = {**feature_set.videos(0), **feature_set.videos(1)}
     timed = {name: video.duration for name, video in videos.items() if video.duration is not None}
     for name in videos.keys() - timed.keys():
         if data.resize:
@@ -335,7 +339,7 @@ def _check_times(found: FeatureSet, notes: Notes, warnings: Notes) -> None:
         return
     fps, stride, offset = times_of(data)
     seconds = np.array(list(timed.values()))
-    counts = np.array([found.files[name].num_features for name in timed], np.float64)
+    counts = np.array([feature_set.files[name].num_features for name in timed], np.float64)
     if fault := timing_fault(counts, seconds, fps, stride, offset):
         notes.add(".", fault)
         return
@@ -397,10 +401,10 @@ def timing_fault(
     )
 
 
-def _check_training(found: FeatureSet, notes: Notes, warnings: Notes) -> None:
+def _check_training(feature_set: FeatureSet, notes: Notes, warnings: Notes) -> None:
     """Check what training and evaluation get to see."""
-    data, train, val = found.data, found.videos(0).values(), found.videos(1).values()
-    for column, (head, names) in enumerate(found.annotations.heads):
+    data, train, val = feature_set.data, feature_set.videos(0).values(), feature_set.videos(1).values()
+    for column, (head, names) in enumerate(feature_set.annotations.heads):
         trained, evaluated = ({int(n) for video in of for n in video.labels[:, column]} for of in (train, val))
         for label in sorted(evaluated - trained):
             reason = f"classes of {head} that {data.subsets[1]} has and {data.subsets[0]} lacks: {{}}; they score 0"
@@ -408,7 +412,7 @@ def _check_training(found: FeatureSet, notes: Notes, warnings: Notes) -> None:
     if not train or (data.resize and any(video.duration is None for video in train)):
         return  # said already
     num_segments = sum(map(len, train))
-    num_held = len({(window.video, int(place)) for window, held in training_windows(found) for place in held})
+    num_held = len({(window.video, int(place)) for window, held in training_windows(feature_set) for place in held})
     if not num_held:
         notes.add(".", "no training window holds a whole segment; raise num_steps, or correct fps, stride and subsets")
     elif num_held < num_segments:
@@ -416,11 +420,11 @@ def _check_training(found: FeatureSet, notes: Notes, warnings: Notes) -> None:
         warnings.add(".", f"{lost} are whole in no window of {data.num_steps} steps, and are not trained on")
 
 
-def training_windows(found: FeatureSet) -> Iterator[tuple[Window, NDArray[np.int64]]]:
+def training_windows(feature_set: FeatureSet) -> Iterator[tuple[Window, NDArray[np.int64]]]:
     """Windows of training videos that hold a whole segment, and the places of those segments."""
-    for name, video in found.videos(0).items():
-        length = num_steps_of(found.data, found.files[name].num_features)
-        spans = on_grid(found.data, video, length)
-        for window in windows_of(found.data, name, length):
+    for name, video in feature_set.videos(0).items():
+        length = num_steps_of(feature_set.data, feature_set.files[name].num_features)
+        spans = on_grid(feature_set.data, video, length)
+        for window in windows_of(feature_set.data, name, length):
             if (held := window.holds(spans)).size:
                 yield window, held

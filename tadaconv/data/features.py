@@ -44,21 +44,21 @@ class FeatureVideos(SegmentSource):
 
     def __init__(self, data: Features, device: torch.device) -> None:
         """Open what :func:`tadaconv.data.feature_check.resolve` has checked; raises as that, and if it changed."""
-        found = survey(data)
-        refuse_problems(found)
-        if found.data.fingerprint != data.fingerprint:
+        feature_set = survey(data)
+        refuse_problems(feature_set)
+        if feature_set.data.fingerprint != data.fingerprint:
             raise UserError(
-                f"the features in {str(found.folder)!r}, or their annotations, have changed since they were checked; "
+                f"the features in {str(feature_set.folder)!r}, or their annotations, have changed since they were checked; "
                 "give the same command again"
             )
-        self._found, self._data, self._device = found, data, device
-        self.heads = tuple(Head(name, tuple(map(encodable, names))) for name, names in found.annotations.heads)
+        self._feature_set, self._data, self._device = feature_set, data, device
+        self.heads = tuple(Head(name, tuple(map(encodable, names))) for name, names in feature_set.annotations.heads)
         self.class_names, self.families = classes_of_heads(self.heads), {}
         self.num_channels = data.num_channels
-        self.lengths = {name: num_steps_of(data, file.num_features) for name, file in found.files.items()}
-        training = list(training_windows(found))
+        self.lengths = {name: num_steps_of(data, file.num_features) for name, file in feature_set.files.items()}
+        training = list(training_windows(feature_set))
         self.train_windows, self._held = [window for window, _ in training], [held for _, held in training]
-        self.videos = found.videos(1)
+        self.videos = feature_set.videos(1)
         self.val_windows = [w for name in self.videos for w in windows_of(data, name, self.lengths[name])]
         self.num_train, self.num_val, self.num_videos = len(training), len(self.val_windows), len(self.videos)
         numbers = {name: number for number, name in enumerate(self.videos)}
@@ -68,10 +68,10 @@ class FeatureVideos(SegmentSource):
         self.video_lengths = torch.tensor([self.lengths[name] for name in self.videos])
         steps = [grid_of(data, video.duration).step for video in self.videos.values()]
         self.step_lengths = torch.tensor(steps, dtype=torch.float64)
-        trained_on = np.concatenate([video.spans[:, 1] - video.spans[:, 0] for video in found.videos(0).values()])
+        trained_on = np.concatenate([video.spans[:, 1] - video.spans[:, 0] for video in feature_set.videos(0).values()])
         self.duration_edges = tuple(float(f"{edge:.2g}") for edge in np.quantile(trained_on, (1 / 3, 2 / 3)))
-        self._videos = {**found.videos(0), **self.videos}
-        num_numbers = sum(file.num_features * file.num_channels for file in found.files.values())
+        self._videos = {**feature_set.videos(0), **self.videos}
+        num_numbers = sum(file.num_features * file.num_channels for file in feature_set.files.values())
         self._is_kept = 4 * num_numbers <= MEMORY_SHARE * total_bytes()
         self._kept: dict[str, Array] = {}
 
@@ -146,7 +146,7 @@ class FeatureVideos(SegmentSource):
         if video in self._kept:
             return self._kept[video]
         try:
-            features = read_features(self._found.folder / self._found.files[video].path)
+            features = read_features(self._feature_set.folder / self._feature_set.files[video].path)
         except UserError as error:
             raise UserError(f"the features of {video!r}: {error}") from error
         if self._is_kept:

@@ -85,7 +85,9 @@ class UntrimmedClips(DigitClips, SegmentSource):
             for number in range(1, _MOST_ACTIONS + 1)
         ]  # fmt: skip
         fitting = [lengths for lengths in fitting if lengths]
-        self._lengths = torch.tensor([each for lengths in fitting for each in lengths], device=device) * data.window
+        self._lengths = (
+            torch.tensor([numbers for lengths in fitting for numbers in lengths], device=device) * data.window
+        )
         self._counts = torch.tensor([len(lengths) for lengths in fitting], device=device)
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, list[Segments]]:
