@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tadaconv import discovery
 from tadaconv.command import command, given
-from tadaconv.errors import UserError, unknown
+from tadaconv.errors import UserError
 from tadaconv.spec import (
     BMN,
     Backbone,
@@ -180,12 +180,9 @@ class Regime(Spec):
         return self.model_copy(update={"data": sets[0], "feature_sets": sets}) if sets else self
 
     def _features(self, data: Features, folder: str) -> Features:
-        for one in self.feature_sets:
-            if one.folder == folder:
-                return one
-        if self.feature_sets:
-            raise unknown("folder of features", folder, [one.folder for one in self.feature_sets])
-        return data.but(folder=folder)
+        """The features of a folder; of one that was not found only its name, with which no cell can be run."""
+        unknown_yet = {name: Features.model_fields[name].default for name in ("fingerprint", "num_channels", "index")}
+        return next((one for one in self.feature_sets if one.folder == folder), data.but(folder=folder, **unknown_yet))
 
     def _localization(self, kind: str | None) -> Localization | None:
         if self.localization is None or kind in (None, self.localization.localizer.kind):

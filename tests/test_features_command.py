@@ -1,6 +1,7 @@
 """``tada features``: features of a trained cell are written, read again and are what its network computes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -239,3 +240,24 @@ def test_features_of_trained_cells_are_localized_on(place: Path, tada: Call) -> 
     np.save(place / "set" / "tsn" / "v0.npy", np.full((12, 64), np.nan, np.float32))
     refused = tada(*call)
     assert (refused.status, "NaN" in refused.err, refused.err.count("\n")) == (2, True, 1)
+
+
+def test_rows_on_other_features_need_not_be_there(place: Path, tada: Call) -> None:
+    """Those that are run are reported; those whose features are missing are refused before anything trains."""
+    assert tada("data", "sample", "hacs_features", "set").status == 0
+    (place / "small.py").write_text(ON_FEATURES)
+    (place / "mini.py").write_text(FEATURE_TABLE)
+    call = ("ablate", "./mini.py", "--regime", "./small.py", "--data", "set")
+    assert tada(*call, "--rows", "noise").status == 0
+    assert (place / "runs" / "reports" / "mini-small" / "report.html").exists()
+    assert tada("report", "./mini.py", "--regime", "./small.py").status == 0
+    shutil.rmtree(place / "set" / "tada2d")
+    assert tada(*call, "--rows", "noise").status == 0
+    refused = tada(*call)
+    assert (refused.status, refused.err.count("\n")) == (2, 1)
+    assert "row 'point'" in refused.err
+    assert "there are no features in" in refused.err
+    assert "tada2d" in refused.err
+    shutil.rmtree(place / "set" / "tsn")
+    refused = tada(*call)
+    assert (refused.status, "there are no features in" in refused.err, "such as tsn" in refused.err) == (2, True, True)

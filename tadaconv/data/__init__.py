@@ -52,9 +52,15 @@ def open_source(data: "Data", device: "torch.device", sharing_with: Source | Non
 
 
 def require_usable_clips(data: "Data") -> None:
-    """Raise :class:`tadaconv.errors.UserError` for clips of a folder that are known not to go with ``data``."""
-    from tadaconv.spec import Folder
+    """Raise :class:`tadaconv.errors.UserError` for what is on a disk and is known not to go with ``data``."""
+    from tadaconv.errors import UserError
+    from tadaconv.spec import Features, Folder
 
+    if isinstance(data, Features) and data.root and not data.fingerprint:
+        raise UserError(
+            f"there are no features in {str(data.path / data.folder)!r}; put them there, a file a video, or choose "
+            "rows on other features with --rows"
+        )
     if isinstance(data, Folder) and data.root and data.fingerprint:
         from tadaconv.data import folder
 

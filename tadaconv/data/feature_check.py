@@ -103,6 +103,11 @@ def resolve_all(data: Features, root: Path, cache: Path) -> list[Features]:
         cache: the folder of what is known of files.
     """
     folders = [] if data.folder else sorted(path.name for path in root.glob("*/") if _has_features(path))
+    if not folders and not data.folder and not _has_features(root):
+        raise UserError(
+            f"there are no features in {str(root)!r} or in a folder of it; rows name their folder, such as tsn, which "
+            "has a file a video: .npy, .npz, .csv or .pt"
+        )
     folders = folders or [""]
     return [resolve(data.but(folder=folder) if folder else data, root, cache) for folder in folders]
 

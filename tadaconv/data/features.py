@@ -48,8 +48,8 @@ class FeatureVideos(SegmentSource):
         refuse_problems(feature_set)
         if feature_set.data.fingerprint != data.fingerprint:
             raise UserError(
-                f"the features in {str(feature_set.folder)!r}, or their annotations, have changed since they were checked; "
-                "give the same command again"
+                f"the features in {str(feature_set.folder)!r}, or their annotations, have changed since they were "
+                "checked; give the same command again"
             )
         self._feature_set, self._data, self._device = feature_set, data, device
         self.heads = tuple(Head(name, tuple(map(encodable, names))) for name, names in feature_set.annotations.heads)

@@ -86,7 +86,7 @@ def build_model(experiment: Experiment, num_classes: int | Sequence[int]) -> Hos
         if experiment.localization is None:
             return build(experiment.backbone, temporal, sum(num_classes), data.num_frames)
         if isinstance(data, Features):
-            return localizing_network(None, experiment.localization, num_classes, data.num_steps, data.num_channels)
+            return localizing_network(None, experiment.localization, num_classes, data.num_steps, data.shapes[0][0])
         assert isinstance(data, Untrimmed)
         host = build(experiment.backbone, temporal, sum(num_classes), data.num_frames)
         torch.manual_seed(experiment.seed)

@@ -192,7 +192,7 @@ class Point(Localizer[PointOutputs]):
 
     @torch.no_grad()
     def detect(self, outputs: PointOutputs, lengths_N: Tensor) -> list[Detections]:
-        """The candidates of each video: at most 20 a point, which score above 0.001, and ``most_detections`` in all.
+        """The candidates of each video: at most 20 a point, that score above 0.001 a label, and ``most_detections``.
 
         With several labels, the score of a combination of their classes is the product of theirs.
         """
@@ -205,7 +205,7 @@ class Point(Localizer[PointOutputs]):
             scores_PK, labels_PKH = self._best(outputs.logits[i].sigmoid())
             scores = torch.where(usable.unsqueeze(1), scores_PK, 0).flatten()
             best = scores.topk(min(self.most_detections, len(scores)))
-            kept = best.indices[best.values > _LEAST_SCORE]
+            kept = best.indices[best.values > _LEAST_SCORE ** len(self.num_classes)]
             at = kept // scores_PK.shape[1]
             detections.append(Detections(spans[at], scores[kept], labels_PKH.flatten(0, 1)[kept]))
         return detections

@@ -75,7 +75,7 @@ def _unlike(row: ReportedRow, cell: CellOrigin) -> tuple[str, ...]:
     differs = {
         "data": is_synthetic or (measured is not None and measured.data != row.paper.data),
         "backbone": row.backbone not in (None, cell.experiment["backbone"]["name"]),
-        "frames": num_frames_of(data) != row.paper.num_frames,
+        "frames": data["kind"] != "features" and num_frames_of(data) != row.paper.num_frames,
         "metric": row.paper.metric != metric,
         "views": {views(data), views(data) if measured is None else measured.views} != {row.paper.views},
         "recipe": measured is None and row.recipe == "ours",

@@ -729,7 +729,8 @@ def _measured_on(results: list[PaperResult]) -> list[str]:
     for data in sorted({result.data for result in results}):
         here = [result for result in results if result.data == data]
         views = listed(sorted({result.views for result in here}), "or")
-        parts.append(f"{data}, {_frames({result.num_frames for result in here})}, {views}")
+        steps = views.startswith("windows of ")  # of features, which say how many
+        parts.append(", ".join([data, *([] if steps else [_frames({result.num_frames for result in here})]), views]))
     return parts
 
 
@@ -750,7 +751,8 @@ def our_clips(manifest: Manifest) -> str:
     named = sorted({row.measured_as.data for row in manifest.rows if row.measured_as is not None})
     clips = listed(named) if named else kinds.get(data.get("kind", ""), "other clips")
     judged = sorted({views(cell.experiment["data"]) for cell in manifest.cells})
-    return ", ".join([clips, _frames(frames), listed(judged or [views(data)], "or")])
+    shown = [] if data.get("kind") == "features" else [_frames(frames)]
+    return ", ".join([clips, *shown, listed(judged or [views(data)], "or")])
 
 
 # Parts of captions
