@@ -255,7 +255,7 @@ def render(scored: ScoredDetections) -> Group:
     if scored.other_videos:
         notes.append(
             f"{plural(scored.other_videos, 'video')} of the results not in {escape(scored.subset)}, whose "
-            f"{plural(scored.other_detections, 'detection')} count as wrong, as by the official protocol."
+            f"detections, {scored.other_detections:,}, count as wrong, as by the official protocol."
         )
     if scored.other_labels:
         label = "" if len(scored.heads) == 1 else " for that label and the action"
