@@ -80,7 +80,7 @@ def test_what_does_not_count_and_what_counts_as_wrong_is_said(tmp_path: Path, ta
     assert scored.heads["label"].classes == {"jump": 100, "run": pytest.approx(100 * (1 / 3) / 2)}
     assert (scored.other_videos, scored.other_detections, scored.other_labels) == (1, 2, 1)
     shown = " ".join(tada("detections", str(truth), str(path)).out.split())
-    assert "1 video of the results not in validation, whose 2 detections count as wrong" in shown
+    assert "1 video of the results not in validation, whose detections, 2, count as wrong" in shown
     assert "1 detection with a class that the truth lacks, not counted." in shown
     del results["b"]
     assert score_submission(*files(tmp_path, results)).videos_without_detections == 1

@@ -252,7 +252,7 @@ def test_the_best_products_of_every_point_are_detected(num_classes: tuple[int, .
     outputs = point(features_of(2, 7), lengths)
     outputs = outputs._replace(logits=outputs.logits - 2)
     for i, detected in enumerate(point.detect(outputs, lengths)):
-        expected = []
+        expected, least = [], 1e-3 ** len(num_classes)
         for at, valid, (left, right), logits in zip(
             outputs.points.tolist(), outputs.is_valid[i], outputs.distances[i].tolist(), outputs.logits[i], strict=True
         ):
@@ -263,7 +263,7 @@ def test_the_best_products_of_every_point_are_detected(num_classes: tuple[int, .
             ]
             span = (max(at - left, 0), min(at + right, int(lengths[i])))
             expected += [(score, span, classes) for score, classes in sorted(combined, reverse=True)[:20] if valid]
-        expected = sorted(((s, *rest) for s, *rest in expected if s > 1e-3), key=lambda entry: -entry[0])[:150]
+        expected = sorted(((s, *rest) for s, *rest in expected if s > least), key=lambda entry: -entry[0])[:150]
         assert len(detected) == len(expected) > 0
         torch.testing.assert_close(detected.scores, torch.tensor([score for score, *_ in expected]))
         assert (detected.spans[:, 0] < detected.spans[:, 1]).all()
