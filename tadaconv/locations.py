@@ -70,12 +70,12 @@ def as_planned(regime: Regime, planned: Iterable[Tree]) -> Regime:
         latest_first = (tree["data"] for tree in reversed(trees) if tree["data"]["kind"] == "folder")
         data = data.as_found(map(Folder.model_validate, latest_first))
     if isinstance(data, Features):
-        found: dict[str, Features] = {}
+        by_folder: dict[str, Features] = {}
         for tree in trees:
             if tree["data"]["kind"] == "features":
                 planned_on = Features.model_validate(tree["data"])
-                found[planned_on.folder] = data.but(folder=planned_on.folder).as_found([planned_on])
-        regime = regime.with_features(found.values())
+                by_folder[planned_on.folder] = data.but(folder=planned_on.folder).as_found([planned_on])
+        regime = regime.with_features(by_folder.values())
         data = regime.data
 
     def weighted(backbone: Backbone) -> Backbone:

@@ -174,9 +174,9 @@ class Regime(Spec):
         own = Conditions(backbone=self.backbone, data=self.data, schedule=self.schedule)
         return own if recipe is None else own.but(**recipe.changes)
 
-    def with_features(self, found: Iterable[Features]) -> Self:
+    def with_features(self, resolved: Iterable[Features]) -> Self:
         """The regime on the features that were found, a folder each, which is no change of it."""
-        sets = tuple(found)
+        sets = tuple(resolved)
         return self.model_copy(update={"data": sets[0], "feature_sets": sets}) if sets else self
 
     def _features(self, data: Features, folder: str) -> Features:

@@ -151,33 +151,6 @@ def _suppress(
     return Kept(chosen[best_first], final[best_first])
 
 
-def vote(
-    kept: ArrayLike, spans_N2: ArrayLike, scores_N: ArrayLike, threshold: float, labels: ArrayLike | None = None
-) -> Floats:
-    """Refine kept spans by those that they suppressed (Gidaris and Komodakis, ICCV 2015, arXiv:1505.01749).
-
-    Each becomes the mean of all spans with a tIoU of at least ``threshold``, weighted by score times tIoU.
-    Returns (K, 2).
-
-    Args:
-        kept: indices of the kept ones, (K,).
-        spans_N2: starts and ends of all, before suppression, (N, 2).
-        scores_N: before suppression, (N,), above 0.
-        threshold: in tIoU, above 0.
-        labels: (N,) or (N, H); only spans of equal labels count. None for all.
-    """
-    spans, scores = _spans(spans_N2), np.asarray(scores_N, dtype=np.float64)
-    groups = _groups(labels, len(spans))
-    refined = spans[np.asarray(kept, dtype=np.int64)].copy()
-    order = np.lexsort((scores, spans[:, 1], spans[:, 0]))  # of the sum, which so is the same for any order of input
-    for row, index in enumerate(np.asarray(kept, dtype=np.int64)):
-        overlap = tiou(spans[index], spans[order])
-        weights = np.where((overlap >= threshold) & (groups[order] == groups[index]), overlap * scores[order], 0.0)
-        if weights.sum() > 0:  # an empty span has no tIoU with itself
-            refined[row] = weights @ spans[order] / weights.sum()
-    return refined
-
-
 def _best_first(first_N: Ints, scores_N: Floats, spans_N2: Floats, last_N: Ints) -> Ints:
     """The order by ``first_N``, score, start, end and ``last_N``, of which only scores descend."""
     order = np.argsort(-scores_N)

@@ -72,8 +72,8 @@ class LocalizingNetwork(Host):
 def build_model(experiment: Experiment, num_classes: int | Sequence[int]) -> Host:
     """The network of ``experiment``, its weights drawn from the experiment's seed.
 
-    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights, and what is behind it
-    from the seed anew. The global random state is left as it was.
+    The backbone is drawn before the plug-in, so rows of one seed share the backbone's weights, and the localizer
+    after it, from the same seed. The global random state is left as it was.
 
     Args:
         experiment: what is run.

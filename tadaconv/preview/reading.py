@@ -127,24 +127,7 @@ def _rate(read: Callable[[], int], seconds: float) -> float:
             return num_clips / passed
 
 
-class FirstClips(Source):
-    """The clips of ``source``, but of validation only the first ``num_val``."""
-
-    def __init__(self, source: Source, num_val: int) -> None:
-        self.class_names, self.families, self.heads = source.class_names, source.families, source.heads
-        self.num_train, self.num_val, self.num_views = source.num_train, num_val, source.num_views
-        self._source = source
-
-    def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:
-        """The training clips."""
-        return self._source.train_batch(indices, epoch, seed)
-
-    def val_batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """The validation clips."""
-        return self._source.val_batch(indices)
-
-
-class BatchesThere(FirstClips):
+class BatchesThere(Source):
     """A source of batches that have been read already; it returns as many of their clips as are asked for.
 
     Args:
@@ -156,7 +139,9 @@ class BatchesThere(FirstClips):
     def __init__(
         self, source: Source, train: Sequence[tuple[Tensor, Tensor]] = (), val: tuple[Tensor, Tensor] | None = None
     ) -> None:
-        super().__init__(source, source.num_val if val is None else len(val[0]))
+        self.class_names, self.families, self.heads = source.class_names, source.families, source.heads
+        self.num_train, self.num_views = source.num_train, source.num_views
+        self.num_val = source.num_val if val is None else len(val[0])
         self._train, self._val = deque(train), val
 
     def train_batch(self, indices: Tensor, epoch: int, seed: int) -> tuple[Tensor, Tensor]:  # noqa: ARG002

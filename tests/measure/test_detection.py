@@ -27,7 +27,6 @@ from tadaconv.measure.detection import (
     recall_by_duration,
     soft_nms,
     tiou,
-    vote,
 )
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.75, 1.0)
@@ -409,11 +408,6 @@ def test_suppression_does_not_depend_on_the_order_of_its_input(
     options: dict[str, Any] = {"alpha": 0.4, "most": most, "min_score": 0.01, "loses_last": loses_last}
     results = [soft_nms(**arrays(order), **options) for order in (of, shuffled)]
     assert kept_items(of, results[0]) == kept_items(shuffled, results[1])
-    refined = [
-        vote(kept.indices, arrays(order)["spans_N2"], columns(order).scores, 0.5)
-        for order, kept in zip((of, shuffled), results, strict=True)
-    ]
-    assert refined[0].tolist() == refined[1].tolist()
 
 
 @given(of_one_video(15, st.integers(0, 2)), st.none() | st.integers(1, 6))
@@ -438,20 +432,6 @@ def test_the_last_detection_is_kept_unless_the_authors_loop_is_wanted() -> None:
     assert soft_nms(**arrays(three), alpha=0.4, loses_last=True).indices.tolist() == [0]
     assert soft_nms(**arrays([]), alpha=0.4, loses_last=True).indices.tolist() == []
     assert nms(**arrays(three[:1]), threshold=0.5).indices.tolist() == [0]
-
-
-@given(of_one_video(10, st.integers(0, 1), min_size=1), st.sampled_from([0.3, 0.7, 0.95]))
-def test_votes_are_weighted_means(of: list[Item], threshold: float) -> None:
-    positive = [item._replace(score=item.score + 0.1) for item in of]
-    rows = columns(positive)
-    kept = nms(**arrays(positive), threshold=0.5)
-    refined = vote(kept.indices, rows.spans, rows.scores, threshold, rows.labels)
-    for index, span in zip(kept.indices.tolist(), refined.tolist(), strict=True):
-        own = positive[index]
-        voters = [one for one in positive if one.label == own.label and plain.overlap(one, own) >= threshold]
-        weights = [one.score * plain.overlap(one, own) for one in voters]
-        expected = np.average([one[1:3] for one in voters], axis=0, weights=weights) if voters else own[1:3]
-        assert span == pytest.approx(expected)
 
 
 def test_it_needs_no_torch() -> None:
